@@ -1,0 +1,112 @@
+"""What tests share: tokenizers and random models small enough to build in an instant."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers
+
+from textgym.tokenizer import Tokenizer, byte_level_alphabet
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+EOS = "<|endoftext|>"
+
+
+def _byte_level(vocabulary: list[str]) -> tokenizers.Tokenizer:
+    backend = tokenizers.Tokenizer(
+        models.BPE(vocab={token: i for i, token in enumerate(vocabulary)}, merges=[])
+    )
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens([EOS])
+    return backend
+
+
+@pytest.fixture(scope="session")
+def byte_tokenizer() -> Tokenizer:
+    """Every byte is a token: ids 1 to 256; id 0 ends a text. No begin-of-text token."""
+    alphabet = byte_level_alphabet()
+    backend = _byte_level([EOS, *(alphabet[byte] for byte in range(256))])
+    return Tokenizer(backend, name="bytes", eos_token=EOS)
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A directory with a tokenizer of 11 tokens: the end of the text, and the letters a to j."""
+    directory = tmp_path_factory.mktemp("tiny_tokenizer")
+    Tokenizer(_byte_level([EOS, *"abcdefghij"]), name="letters", eos_token=EOS).save_pretrained(
+        directory
+    )
+    return str(directory)
+
+
+def _llama(**overrides: Any) -> Any:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    settings = {
+        "vocab_size": 257,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 256,
+        "bos_token_id": None,
+        "eos_token_id": 0,
+        "tie_word_embeddings": True,
+    }
+    return LlamaForCausalLM(LlamaConfig(**{**settings, **overrides})).eval()
+
+
+def _gpt2(**overrides: Any) -> Any:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    settings = {
+        "vocab_size": 257,
+        "n_positions": 256,
+        "n_embd": 32,
+        "n_layer": 2,
+        "n_head": 4,
+        "bos_token_id": None,
+        "eos_token_id": 0,
+        # GPT-2's own 0.02 gives a fresh model next to no preference between tokens.
+        "initializer_range": 0.2,
+    }
+    return GPT2LMHeadModel(GPT2Config(**{**settings, **overrides})).eval()
+
+
+MODELS = {"gpt2": _gpt2, "llama": _llama}
+
+
+@pytest.fixture(params=sorted(MODELS))
+def make_model(request: pytest.FixtureRequest) -> Any:
+    """Builds a tiny random causal LM of each family: absolute and rotary positions."""
+    import torch
+
+    torch.manual_seed(0)
+    return MODELS[request.param]
+
+
+@pytest.fixture(scope="session")
+def make_llama() -> Any:
+    """Builds a tiny random Llama."""
+    return _llama
+
+
+@pytest.fixture
+def prompts_file(tmp_path: Path) -> str:
+    """A task file with references and one more column."""
+    rows = [
+        '{"prompt": "ab", "reference": "cd", "level": 1}',
+        '{"prompt": "abc", "reference": "dab", "level": 2}',
+        '{"prompt": "h", "reference": "hhhh", "level": 3}',
+        '{"prompt": "fgh", "reference": "a", "level": 4}',
+    ]
+    path = tmp_path / "prompts.jsonl"
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return str(path)

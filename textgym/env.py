@@ -1,0 +1,221 @@
+"""Text generation as a Gymnasium environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from textgym import rendering
+from textgym.dynamics import Observation
+from textgym.process import PromptTruncation, TaskSpec, TextProcess
+from textgym.rewards import Every, RewardSpec, Timing
+from textgym.tokenizer import BUILTIN, Tokenizer
+
+METADATA: dict[str, Any] = {"render_modes": ["human", "ansi", "rgb_array"], "render_fps": 10}
+
+_ROW = np.zeros(1, np.intp)
+
+
+class TextGenEnv(gym.Env[Observation, int]):
+    r"""## Description
+    Writing a text, one token at a time. The agent is given a prompt and appends tokens to it;
+    every token earns its reward at once.
+
+    ## Action Space
+    `Discrete(V)`: the id of the next token, V being the size of the tokenizer's vocabulary.
+
+    ## Observation Space
+    `Dict` of two arrays, named as a Hugging Face model's inputs:
+
+    | Key              | Space                  | Meaning                                       |
+    |------------------|------------------------|-----------------------------------------------|
+    | `input_ids`      | `Box(0, V-1, (L,), int64)` | prompt and completion, padded on the right |
+    | `attention_mask` | `Box(0, 1, (L,), int8)`    | 1 where a token stands, 0 on padding       |
+
+    L is `context_length`: at least the longest prompt plus `max_new_tokens`, so that the
+    observation holds all that was written. Flattening or normalising token ids makes no sense:
+    use a policy that reads them as ids, such as `agents.TransformerPolicy`.
+
+    ## Rewards
+    A score of the text, $s(x)$, is paid as the text gains it: $r_t = s(x_t) - s(x_{t-1})$ with
+    $s(x_0) = 0$, so the rewards of an episode add up to the score of its text. With
+    `timing="delayed"` the last token is paid all of it. See `textgym.rewards`.
+
+    ## Starting State
+    A prompt of the task, drawn uniformly by `np_random`. `reset(options=...)` chooses it instead:
+    `{"prompt": text}`, `{"prompt_ids": [...]}` (both optionally with `"reference": text`) or
+    `{"prompt_index": i}`.
+
+    ## Episode End
+    * Terminated: the token is the end-of-text token, or the text holds a `stop` string.
+    * Truncated: `max_new_tokens` are written. With `budget_is_terminal=True` this is a
+      termination too: a learner then treats the budget as part of the task and does not
+      bootstrap, though what is left of it cannot be observed.
+
+    ## Information
+    | When      | Key                 | Meaning                                                |
+    |-----------|---------------------|--------------------------------------------------------|
+    | reset     | `prompt`            | the prompt's text                                      |
+    | each step | `reward_components` | what each reward paid, weight included, by name        |
+    | last step | `text`              | the completion's text                                  |
+    | last step | `scores`            | what each reward paid in the episode, without weight   |
+    | last step | `is_success`        | whether a score reached its threshold, if it has one   |
+
+    ## Arguments
+    All are JSON-able except a function or an object given as reward, task or tokenizer.
+
+    | Argument             | Default          | Meaning                                           |
+    |----------------------|------------------|---------------------------------------------------|
+    | `task`               | `"continuation"` | where prompts come from; name or mapping          |
+    | `split`              | `"train"`        | `"train"`, `"validation"` or `"test"` prompts     |
+    | `reward`             | `"sentiment"`    | name, mapping, list or function; `textgym.rewards` |
+    | `timing`             | `"immediate"`    | or `"delayed"`                                    |
+    | `every`              | `"token"`        | or `"word"`, `"sentence"`: how often to score     |
+    | `tokenizer`          | `"builtin"`      | built-in name, local directory, or hub id         |
+    | `max_new_tokens`     | 32               | the budget of a completion                        |
+    | `context_length`     | None             | L; None for what the task's longest prompt needs  |
+    | `stop`               | `()`             | strings that end the episode                      |
+    | `budget_is_terminal` | False            | see Episode End                                   |
+    | `prompt_truncation`  | `"error"`        | or `"left"`: keep the end of prompts too long     |
+    | `render_mode`        | None             | `"human"`, `"ansi"` or `"rgb_array"`              |
+
+    ## Rendering
+    The text with each token on a colour that shows its reward: printed (`human`), as a string
+    with colour codes (`ansi`), or as a picture (`rgb_array`).
+
+    ## Vectorized environment
+    `gym.make_vec("TextGen-v0", num_envs=n)` gives `TextGenVectorEnv`: the same dynamics, batched.
+
+    ## Version History
+    * v0: Initial version.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = METADATA  # type: ignore[misc]  # as in Gymnasium's own
+
+    def __init__(
+        self,
+        *,
+        task: TaskSpec = "continuation",
+        split: str = "train",
+        reward: RewardSpec = "sentiment",
+        timing: Timing = "immediate",
+        every: Every = "token",
+        tokenizer: str | Tokenizer = BUILTIN,
+        max_new_tokens: int = 32,
+        context_length: int | None = None,
+        stop: Sequence[str] = (),
+        budget_is_terminal: bool = False,
+        prompt_truncation: PromptTruncation = "error",
+        render_mode: str | None = None,
+    ) -> None:
+        check_render_mode(render_mode)
+        self.render_mode = render_mode
+        self.process = TextProcess(
+            1,
+            task=task,
+            split=split,
+            reward=reward,
+            timing=timing,
+            every=every,
+            tokenizer=tokenizer,
+            max_new_tokens=max_new_tokens,
+            context_length=context_length,
+            stop=stop,
+            budget_is_terminal=budget_is_terminal,
+            prompt_truncation=prompt_truncation,
+            record_rewards=render_mode is not None,
+        )
+        self.observation_space = self.process.observation_space
+        self.action_space = self.process.action_space
+        self._begun = False
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer."""
+        return self.process.tokenizer
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Begin an episode with a prompt drawn by chance, or the one that `options` ask for.
+
+        Raises:
+            ValueError: On an unknown option, or a prompt that does not fit.
+        """
+        super().reset(seed=seed)
+        self.process.begin(_ROW, [self.np_random], options)
+        self._begun = True
+        return self.process.observe_row(0), _single(self.process.reset_info(_ROW))
+
+    def step(self, action: int) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Append a token.
+
+        Raises:
+            gymnasium.error.ResetNeeded: If the episode has ended or none has begun.
+            ValueError: If the action is not a token id.
+            textgym.RewardError: If the reward failed.
+        """
+        process = self.process
+        if not self._begun or process.completions.ended[0]:
+            raise gym.error.ResetNeeded("the episode is over or has not begun; call reset() first.")
+        if isinstance(action, bool) or not isinstance(action, (int, np.integer, np.ndarray)):
+            raise ValueError(f"an action is a token id, a whole number, got {action!r}.")
+        tokens = as_tokens(np.asarray(action).reshape(1))
+        rewards, terminated, truncated = process.step(_ROW, tokens)
+        info = _single(process.step_info())
+        if process.completions.ended[0]:
+            info.update(_single(process.final_info(_ROW)))
+        if self.render_mode == "human":
+            self.render()
+        return (
+            process.observe_row(0),
+            float(rewards[0]),
+            bool(terminated[0]),
+            bool(truncated[0]),
+            info,
+        )
+
+    def render(self) -> str | NDArray[np.uint8] | None:  # type: ignore[override]
+        """Show the episode: printed, as a string, or as a picture uint8 (height, width, 3)."""
+        if self.render_mode is None:
+            gym.logger.warn("render() needs a render_mode; give gym.make(..., render_mode='ansi').")
+            return None
+        return rendering.render(self.process.transcript(0), self.render_mode)
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Valid actions, bool (V,), for sb3-contrib's MaskablePPO: no special token but EOS."""
+        return self.process.action_mask()
+
+
+def as_tokens(actions: NDArray[Any]) -> NDArray[np.int64]:
+    """Actions as int64, refused unless they are whole numbers."""
+    if actions.dtype.kind not in "iu":
+        raise ValueError(
+            f"actions are token ids, whole numbers, got an array of {actions.dtype}: {actions!r}."
+        )
+    return actions.astype(np.int64, copy=False)
+
+
+def _single(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """The info of the one row that these columns are about, in plain Python values."""
+    info: dict[str, Any] = {}
+    for key, column in columns.items():
+        if isinstance(column, Mapping):
+            info[key] = _single(column)
+        else:
+            info[key] = column[0].item() if isinstance(column, np.ndarray) else column[0]
+    return info
+
+
+def check_render_mode(render_mode: str | None) -> None:
+    """Raise if there is no such way to render."""
+    if render_mode is not None and render_mode not in METADATA["render_modes"]:
+        # A TypeError, since that is what tools which try a mode out (Stable-Baselines3's
+        # make_vec_env) take as "not supported".
+        raise TypeError(
+            f"render_mode is one of {METADATA['render_modes']} or None, got {render_mode!r}."
+        )

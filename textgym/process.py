@@ -1,0 +1,290 @@
+"""The decision process: task, tokenizer and reward joined by the dynamics, for a batch of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from textgym import dynamics, rewards, tasks
+from textgym.completion import Completions
+from textgym.dynamics import Observation, Rows
+from textgym.registry import did_you_mean
+from textgym.rendering import Transcript
+from textgym.rewards import Every, RewardSpec, Timing
+from textgym.tasks import Example, Task
+from textgym.tokenizer import BUILTIN, Tokenizer
+
+TaskSpec: TypeAlias = "str | Mapping[str, Any] | Task"
+"""Whatever says which task is meant; JSON-able but for a task of one's own."""
+
+PromptTruncation: TypeAlias = Literal["error", "left"]
+"""What becomes of a prompt that is longer than its room: an error, or its end is kept."""
+
+_OPTIONS = ("prompt", "prompt_ids", "prompt_index", "reference")
+
+
+class Transition(NamedTuple):
+    """What a step gave the rows that took it, each of shape (k,)."""
+
+    rewards: NDArray[np.float64]
+    terminated: NDArray[np.bool_]
+    truncated: NDArray[np.bool_]
+
+
+class TextProcess:
+    """A batch of `num_rows` episodes of writing, each at its own place.
+
+    `TextGenEnv` is one row of it, `TextGenVectorEnv` many. For the arguments see `TextGenEnv`.
+
+    Attributes:
+        tokenizer: The tokenizer.
+        examples: The examples of the task's split.
+        completions: The text written so far, as rewards see it.
+        reward: The weighted sum of rewards.
+        observation_space: `Dict(input_ids, attention_mask)` of one row.
+        action_space: `Discrete(vocabulary)` of one row.
+    """
+
+    def __init__(
+        self,
+        num_rows: int,
+        *,
+        task: TaskSpec = "continuation",
+        split: str = "train",
+        reward: RewardSpec = "sentiment",
+        timing: Timing = "immediate",
+        every: Every = "token",
+        tokenizer: str | Tokenizer = BUILTIN,
+        max_new_tokens: int = 32,
+        context_length: int | None = None,
+        stop: Sequence[str] = (),
+        budget_is_terminal: bool = False,
+        prompt_truncation: PromptTruncation = "error",
+        max_episode_steps: int | None = None,
+        record_rewards: bool = False,
+    ) -> None:
+        _check_count("max_new_tokens", max_new_tokens)
+        _check_count("max_episode_steps", max_episode_steps)
+        if isinstance(stop, str) or not all(isinstance(s, str) and s for s in stop):
+            raise TypeError(f"stop is a list of non-empty strings, such as ['.'], got {stop!r}.")
+        if prompt_truncation not in get_args(PromptTruncation):
+            raise ValueError(
+                f"prompt_truncation is 'error' or 'left', got {prompt_truncation!r}."
+            )
+        self.tokenizer = (
+            tokenizer if isinstance(tokenizer, Tokenizer) else Tokenizer.from_pretrained(tokenizer)
+        )
+        self.task = tasks.make(task)
+        self.examples = self.task.split(split)
+        self.max_new_tokens = max_new_tokens
+        self._step_limit = max_episode_steps
+        self._stop = tuple(stop)
+        self._budget_is_terminal = budget_is_terminal
+        self._prompt_truncation: PromptTruncation = prompt_truncation
+
+        if context_length is None:
+            # The longest prompt of every split, so that the spaces of a training and of an
+            # evaluation environment are the same.
+            ids = [self._encode(example.prompt) for example in self.task.examples]
+            context_length = max(map(len, ids)) + max_new_tokens
+        elif not isinstance(context_length, int) or context_length <= max_new_tokens:
+            raise ValueError(
+                f"context_length={context_length!r} leaves no room for a prompt beside "
+                f"max_new_tokens={max_new_tokens}. Give a larger context_length, or None for "
+                "what the task's longest prompt needs."
+            )
+        self.context_length = context_length
+        self._prompt_ids = [
+            self._fit(self._encode(example.prompt), f"prompt {i} of split {split!r}")
+            for i, example in enumerate(self.examples)
+        ]
+
+        self.contexts = dynamics.empty(num_rows, context_length, self.tokenizer.pad_token_id)
+        self.completions = Completions(self.contexts, self.tokenizer, max_new_tokens)
+        self.reward = rewards.make(reward, timing, every)
+        self._token_rewards = np.zeros((num_rows, max_new_tokens)) if record_rewards else None
+
+        vocab_size = self.tokenizer.vocab_size
+        self.action_space = spaces.Discrete(vocab_size)
+        self.observation_space = spaces.Dict(
+            input_ids=spaces.Box(0, vocab_size - 1, (context_length,), np.int64),
+            attention_mask=spaces.Box(0, 1, (context_length,), np.int8),
+        )
+
+    def begin(
+        self,
+        rows: Rows,
+        generators: Sequence[np.random.Generator],
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Begin an episode in each of `rows`, int (k,).
+
+        Args:
+            rows: Whose episodes begin.
+            generators: Draws the prompt, one for each of `rows`; drawn from once a row, whatever
+                the options say.
+            options: `prompt`, `prompt_ids` or `prompt_index` instead of a prompt drawn by
+                chance, the first two with a `reference` if wanted.
+
+        Raises:
+            ValueError: On an unknown option, or a prompt that does not fit.
+        """
+        chosen = self._chosen(options) if options else None
+        for row, generator in zip(rows.tolist(), generators, strict=True):
+            # random() costs a tenth of integers(), and this is done for every episode.
+            index = int(generator.random() * len(self.examples))
+            example, prompt_ids = chosen or (self.examples[index], self._prompt_ids[index])
+            dynamics.begin(self.contexts, row, prompt_ids)
+            self.completions.begin(row, example)
+        self.reward.start(rows, self.completions)
+
+    def step(self, rows: Rows, tokens: NDArray[np.int64]) -> Transition:
+        """Write a token in each of `rows` and pay for it; rows int (k,), tokens int64 (k,).
+
+        Raises:
+            ValueError: If a token is not in the vocabulary.
+            RewardError: If a reward failed.
+        """
+        if tokens.size and not 0 <= tokens.min() <= tokens.max() < self.tokenizer.vocab_size:
+            raise ValueError(
+                f"actions are token ids from 0 to {self.tokenizer.vocab_size - 1}, "
+                f"got {tokens.tolist()}."
+            )
+        dynamics.append(self.contexts, rows, tokens)
+        written = self.completions.lengths(rows)
+        terminated: NDArray[np.bool_] = tokens == self.tokenizer.eos_token_id
+        if self._stop:
+            terminated = terminated | self._stopped(rows)
+        spent: NDArray[np.bool_] = written >= self.max_new_tokens
+        if self._budget_is_terminal:
+            terminated = terminated | spent
+        truncated = spent > terminated  # an episode that is over was not cut
+        if self._step_limit is not None:
+            truncated = truncated | (written >= self._step_limit)  # as Gymnasium's TimeLimit
+        self.completions.ended[rows] = terminated | truncated
+        paid = self.reward.step(rows, tokens, self.completions)
+        if self._token_rewards is not None:
+            self._token_rewards[rows, written - 1] = paid
+        return Transition(paid.astype(np.float64), terminated, truncated)
+
+    def step_info(self) -> dict[str, Any]:
+        """What is known of the rows that just took a step, for `info`: columns of k values."""
+        return {"reward_components": dict(self.reward.components)}
+
+    def final_info(self, rows: Rows) -> dict[str, Any]:
+        """What is known of rows whose episode is over, for `info`: columns of k values."""
+        info: dict[str, Any] = {
+            "text": [self.completions.text(row) for row in rows.tolist()],
+            "scores": {name: scores[rows] for name, scores in self.reward.scores.items()},
+        }
+        success = self.reward.success(rows)
+        if success is not None:
+            info["is_success"] = success
+        return info
+
+    def reset_info(self, rows: Rows) -> dict[str, Any]:
+        """What is known of rows whose episode begins, for `info`: columns of k values."""
+        return {"prompt": [self.completions.examples[row].prompt for row in rows.tolist()]}
+
+    def observe(self) -> Observation:
+        """The observation of all rows; see `dynamics.observe`."""
+        return dynamics.observe(self.contexts)
+
+    def observe_row(self, row: int) -> Observation:
+        """The observation of one row."""
+        return dynamics.observe_row(self.contexts, row)
+
+    def action_mask(self) -> NDArray[np.bool_]:
+        """Tokens that make sense in a text, bool (vocabulary,): all but special ones, and EOS."""
+        mask = np.ones(self.tokenizer.vocab_size, np.bool_)
+        mask[list(self.tokenizer.special_ids)] = False
+        if self.tokenizer.eos_token_id is not None:
+            mask[self.tokenizer.eos_token_id] = True
+        return mask
+
+    def transcript(self, row: int) -> Transcript:
+        """A row's episode so far, as it is shown to people; needs `record_rewards`."""
+        if self._token_rewards is None:
+            raise RuntimeError("rewards were not recorded; give record_rewards=True.")
+        pieces = self.completions.pieces(row)
+        paid = self._token_rewards[row, : len(pieces)].tolist()
+        return Transcript(self.completions.examples[row].prompt, pieces, paid)
+
+    def _encode(self, prompt: str) -> NDArray[np.int64]:
+        return np.array(self.tokenizer.encode(prompt), np.int64)
+
+    def _fit(self, prompt_ids: NDArray[np.int64], what: str) -> NDArray[np.int64]:
+        """A prompt's tokens as they go into a context of limited length."""
+        room = self.context_length - self.max_new_tokens
+        if len(prompt_ids) == 0:
+            raise ValueError(
+                f"{what} has no tokens, and a model needs at least one to go on from. "
+                "Give a prompt that is not empty."
+            )
+        if len(prompt_ids) <= room:
+            return prompt_ids
+        if self._prompt_truncation == "left":
+            return prompt_ids[len(prompt_ids) - room :]
+        raise ValueError(
+            f"{what} has {len(prompt_ids)} tokens, and there is room for {room} beside "
+            f"max_new_tokens={self.max_new_tokens} in context_length={self.context_length}. Give "
+            f"context_length={len(prompt_ids) + self.max_new_tokens} or more, or "
+            "prompt_truncation='left' to keep only the end of long prompts."
+        )
+
+    def _chosen(self, options: Mapping[str, Any]) -> tuple[Example, NDArray[np.int64]]:
+        """The example and the prompt's tokens that the options of a reset ask for."""
+        for key in options:
+            if key not in _OPTIONS:
+                raise ValueError(
+                    f"unknown reset option {key!r}; {did_you_mean(str(key), _OPTIONS)}."
+                )
+        given = [key for key in _OPTIONS[:3] if key in options]
+        if len(given) != 1:
+            raise ValueError(
+                f"reset options name exactly one of prompt, prompt_ids and prompt_index, "
+                f"got {dict(options)!r}."
+            )
+        if "prompt_index" in options:
+            index = options["prompt_index"]
+            if not isinstance(index, (int, np.integer)) or not 0 <= index < len(self.examples):
+                raise ValueError(
+                    f"prompt_index is a whole number from 0 to {len(self.examples) - 1}, the "
+                    f"prompts of this split, got {index!r}."
+                )
+            if "reference" in options:
+                raise ValueError("prompt_index brings its own reference; give only one of them.")
+            return self.examples[int(index)], self._prompt_ids[int(index)]
+        if "prompt" in options:
+            prompt = options["prompt"]
+            if not isinstance(prompt, str):
+                raise ValueError(f"option prompt is a string, got {prompt!r}.")
+            prompt_ids = self._encode(prompt)
+        else:
+            prompt_ids = self._checked_ids(options["prompt_ids"])
+            prompt = self.tokenizer.decode(prompt_ids.tolist())
+        example = Example(prompt, options.get("reference"))
+        return example, self._fit(prompt_ids, f"option {given[0]}")
+
+    def _checked_ids(self, value: Any) -> NDArray[np.int64]:
+        ids = np.asarray(value)
+        size = self.tokenizer.vocab_size
+        integers = ids.ndim == 1 and ids.size > 0 and np.issubdtype(ids.dtype, np.integer)
+        if not integers or ids.min() < 0 or ids.max() >= size:
+            raise ValueError(
+                f"option prompt_ids is a list of token ids from 0 to {size - 1}, got {value!r}."
+            )
+        return ids.astype(np.int64)
+
+    def _stopped(self, rows: Rows) -> NDArray[np.bool_]:
+        texts = [self.completions.text(row) for row in rows.tolist()]
+        return np.array([any(stop in text for stop in self._stop) for text in texts], np.bool_)
+
+
+def _check_count(name: str, value: int | None) -> None:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        raise ValueError(f"{name} is a whole number of at least 1, got {value!r}.")

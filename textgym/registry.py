@@ -1,0 +1,149 @@
+"""Things that are made by name, so that a run file can say which ones it means."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from importlib import import_module
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+def did_you_mean(word: str, known: Collection[str]) -> str:
+    """A clause for an error message: the names nearest to `word`, then all that exist.
+
+    Case is ignored. Returns, for instance, `"did you mean 'rouge'? There are: 'bleu', 'rouge'"`.
+    """
+    by_lower = {name.lower(): name for name in known}
+    near = [by_lower[key] for key in difflib.get_close_matches(word.lower(), by_lower)]
+    suggestion = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+    everything = ", ".join(map(repr, sorted(known))) or "none"
+    return f"{suggestion}There are: {everything}"
+
+
+class Registry(Generic[T]):
+    """Factories by name.
+
+    A factory is a callable, a class among them, or a string `"module:name"` that is imported
+    when it is first needed: registering costs nothing, whatever the factory's module imports.
+
+    Args:
+        kind: What is made here, in one word, for error messages: `"task"`, `"reward"`.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._factories: dict[str, Callable[..., T] | str] = {}
+
+    def register(
+        self, name: str, factory: Callable[..., T] | str, *, replace: bool = False
+    ) -> None:
+        """Make `factory` known as `name`.
+
+        Args:
+            name: What run files and `make` will call it.
+            factory: Takes the parameters and returns the object, or `"module:name"` of one.
+            replace: Whether a factory of that name may exist; useful in a notebook cell that is
+                run again.
+
+        Raises:
+            ValueError: If the name is taken, or a string is not of the form `"module:name"`.
+            TypeError: If the name is not a string, or the factory neither callable nor a string.
+        """
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"a {self.kind} is registered under a non-empty name, got {name!r}.")
+        if isinstance(factory, str):
+            module, _, attribute = factory.partition(":")
+            if not module or not attribute:
+                raise ValueError(
+                    f"{self.kind} {name!r}: expected a factory as 'module:name', got {factory!r}."
+                )
+        elif not callable(factory):
+            raise TypeError(
+                f"{self.kind} {name!r}: the factory must be callable or a string 'module:name', "
+                f"got {factory!r}."
+            )
+        if name in self._factories and not replace:
+            raise ValueError(
+                f"a {self.kind} named {name!r} is registered already. Choose another name, or "
+                "pass replace=True."
+            )
+        self._factories[name] = factory
+
+    def names(self) -> list[str]:
+        """All registered names, sorted."""
+        return sorted(self._factories)
+
+    def describe(self) -> dict[str, str]:
+        """The first line of each factory's docstring, by name; imports every factory."""
+        return {name: self._summary(name) for name in self.names()}
+
+    def make(self, name: str, /, **params: Any) -> T:
+        """Call the factory `name` with `params`.
+
+        Raises:
+            ValueError: If there is no such name; the message lists those that exist.
+            TypeError: If a parameter is unknown or a required one missing; the message lists
+                what the factory accepts. What the factory raises itself passes unchanged.
+        """
+        factory = self._factory(name)
+        signature = inspect.signature(factory)
+        try:
+            # Only the call itself is checked here: a TypeError of the factory's own is its own.
+            signature.bind(**params)
+        except TypeError as error:
+            raise TypeError(
+                f"{self.kind} {name!r}: {error}. Given: {', '.join(params) or 'nothing'}. "
+                f"Accepted: {_accepted(signature) or 'nothing'}."
+            ) from error
+        return factory(**params)
+
+    def resolve(self, spec: str | Mapping[str, Any]) -> T:
+        """Make what a JSON-able spec asks for.
+
+        Args:
+            spec: A name, or a mapping `{"name": ..., **params}`. It is not changed.
+
+        Raises:
+            ValueError: If the mapping has no `"name"`, or as `make`.
+            TypeError: If the spec is neither a string nor a mapping, or as `make`.
+        """
+        if isinstance(spec, str):
+            return self.make(spec)
+        if not isinstance(spec, Mapping):
+            raise TypeError(
+                f"expected a {self.kind} as a name or a mapping {{'name': ..., **parameters}}, "
+                f"got {spec!r} ({type(spec).__name__})."
+            )
+        params = dict(spec)
+        name = params.pop("name", None)
+        if not isinstance(name, str):
+            raise ValueError(
+                f"a {self.kind} given as a mapping needs its name under 'name', got {spec!r}. "
+                f"There are: {', '.join(map(repr, self.names()))}."
+            )
+        return self.make(name, **params)
+
+    def _factory(self, name: str) -> Callable[..., T]:
+        if name not in self._factories:
+            raise ValueError(f"no {self.kind} named {name!r}; {did_you_mean(name, self.names())}.")
+        factory = self._factories[name]
+        if isinstance(factory, str):
+            module, _, attribute = factory.partition(":")
+            loaded: Callable[..., T] = getattr(import_module(module), attribute)
+            self._factories[name] = factory = loaded
+        return factory
+
+    def _summary(self, name: str) -> str:
+        lines = (inspect.getdoc(self._factory(name)) or "").splitlines()
+        return lines[0] if lines else ""
+
+
+def _accepted(signature: inspect.Signature) -> str:
+    """The parameters of a signature with their defaults, annotations left out."""
+    return ", ".join(
+        str(parameter.replace(annotation=parameter.empty))
+        for parameter in signature.parameters.values()
+    )

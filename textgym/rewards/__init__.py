@@ -1,0 +1,34 @@
+"""Rewards: what a text is worth, paid token by token.
+
+Easiest first, a reward is
+
+1. a name (`names()` lists them), or a mapping with its parameters: `{"name": "length",
+   "target": 20}`;
+2. a function of your own, `def score(text): ...` or of any of `prompt, text, reference,
+   token_ids`, or `"package.module:function"` by name;
+3. a reward function written for TRL, as it stands;
+4. an object with `score(samples)` (the `Score` protocol) or with `start` and `step` (the
+   `Reward` protocol).
+
+Several at once are a mapping of names to weights, `{"sentiment": 1.0, "length": 0.1}`.
+"""
+
+from textgym.rewards.base import Reward, RewardError, Score
+from textgym.rewards.combine import WeightedSum
+from textgym.rewards.make import RewardSpec, describe, make, names, register
+from textgym.rewards.shaping import Every, Timing, shape
+
+__all__ = [
+    "Every",
+    "Reward",
+    "RewardError",
+    "RewardSpec",
+    "Score",
+    "Timing",
+    "WeightedSum",
+    "describe",
+    "make",
+    "names",
+    "register",
+    "shape",
+]

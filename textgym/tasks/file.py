@@ -1,0 +1,250 @@
+"""Prompts from a user's own file: a line of text, a row of a table or a JSON object each."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Collection, Iterator, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from textgym.registry import did_you_mean
+from textgym.tasks.base import Example, Task
+
+REFERENCE = "reference"
+
+Row: TypeAlias = tuple[str, dict[str, Any]]
+"""Where a row stands (`"prompts.csv, line 3"`), and its values by column."""
+
+
+def file(
+    path: str | PathLike[str],
+    validation: str | PathLike[str] | None = None,
+    test: str | PathLike[str] | None = None,
+    *,
+    validation_fraction: float = 0.1,
+    test_fraction: float = 0.1,
+    seed: int = 0,
+    prompt_column: str = "prompt",
+    reference_column: str = REFERENCE,
+) -> Task:
+    """Read prompts from a .txt, .csv or .jsonl file.
+
+    - `.txt`: one prompt a line, kept as it stands but for the line's end; blank lines are skipped.
+    - `.csv`: a header, then one prompt a row, comma-separated as in RFC 4180: a field that holds a
+      comma, a quote or a line break stands in double quotes. All values are strings.
+    - `.jsonl`: one JSON object a line. A column that only some lines have is None on the others.
+
+    All are UTF-8, with or without a byte order mark. A reference that is absent, empty or null is
+    None. Every column but the prompt and the reference goes to `Example.columns`, and from there
+    to the reward.
+
+    A split without a file of its own is held out of `path`: its fraction of the different prompts,
+    but at least one. Rows with the same prompt stay together, so that nothing is both trained and
+    tested on. Who is held out depends on `seed` and the prompts alone, not on their order or
+    the machine. A file with too few prompts to give each split one goes to training whole, and
+    the task then has no such split: to score on the training prompts, say so by giving the same
+    file twice.
+
+    Args:
+        path: The file to train on.
+        validation: The file to choose settings by; held out of `path` if None.
+        test: The file to report on; held out of `path` if None.
+        validation_fraction: Share of prompts to hold out for validation, from 0 (no such split) to
+            below 1. Not used if `validation` is given.
+        test_fraction: The same for the test split.
+        seed: Chooses which prompts are held out.
+        prompt_column: The column of the prompts; means nothing for .txt.
+        reference_column: The column of the references. It may be absent if it is "reference".
+
+    Raises:
+        FileNotFoundError: If a file does not exist.
+        IsADirectoryError: If a path is a directory.
+        ValueError: If a file is of another kind, holds no prompt, or is malformed (the message
+            names the line), or if the fractions are out of range.
+    """
+    given = {"validation": validation, "test": test}
+    fractions = {"validation": validation_fraction, "test": test_fraction}
+    fractions = {split: f for split, f in fractions.items() if given[split] is None}
+    if not all(0 <= f < 1 for f in fractions.values()) or sum(fractions.values()) >= 1:
+        raise ValueError(
+            f"the fractions to hold out must be from 0 to below 1, and so must their sum, got "
+            f"{fractions}."
+        )
+    splits = _hold_out(_read(Path(path), prompt_column, reference_column), fractions, seed)
+    for split, own_file in given.items():
+        if own_file is not None:
+            splits[split] = tuple(_read(Path(own_file), prompt_column, reference_column))
+    return Task(Path(path).name, splits)
+
+
+def _hold_out(
+    examples: Sequence[Example], fractions: dict[str, float], seed: int
+) -> dict[str, tuple[Example, ...]]:
+    """Divide examples into `"train"` and a split for every fraction above 0, by prompt."""
+    # A hash and not a random generator: its order is the same in every version of every library.
+    prompts = sorted(
+        {example.prompt for example in examples},
+        key=lambda prompt: hashlib.sha256(f"{seed}\n{prompt}".encode()).digest(),
+    )
+    held_out = {split: f for split, f in fractions.items() if f > 0}
+    sizes = _sizes(len(prompts), list(held_out.values()))
+    split_of = dict.fromkeys(prompts, "train")
+    start = 0
+    for split, size in zip(held_out, sizes, strict=True):
+        split_of.update(dict.fromkeys(prompts[start : start + size], split))
+        start += size
+    return {
+        split: tuple(example for example in examples if split_of[example.prompt] == split)
+        for split in ["train", *held_out]
+    }
+
+
+def _sizes(total: int, fractions: Sequence[float]) -> list[int]:
+    """How many of `total` to hold out for each fraction: one at least, and one left over."""
+    if total <= len(fractions):
+        return [0] * len(fractions)
+    sizes = [max(1, round(total * fraction)) for fraction in fractions]
+    while sum(sizes) >= total:
+        sizes[sizes.index(max(sizes))] -= 1
+    return sizes
+
+
+def _read(path: Path, prompt_column: str, reference_column: str) -> list[Example]:
+    """All examples of one file."""
+    path = path.expanduser()
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a directory. Give the file of prompts inside it.")
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"there is no file {path} (looked for {path.absolute()}). Check the spelling and the "
+            "working directory."
+        )
+    readers = {".csv": _csv_rows, ".jsonl": _jsonl_rows, ".txt": _txt_rows}
+    if path.suffix.lower() not in readers:
+        raise ValueError(
+            f"{path}: cannot read prompts from a file that ends in {path.suffix!r}; "
+            f"{did_you_mean(path.suffix, readers)}."
+        )
+    rows = list(readers[path.suffix.lower()](path, _decode(path), prompt_column))
+    if not rows:
+        raise ValueError(f"{path} holds no prompt. Write at least one row.")
+    # A dict keeps the order in which the columns first appear.
+    columns = dict.fromkeys(column for _, row in rows for column in row)
+    if reference_column not in columns and reference_column != REFERENCE:
+        raise ValueError(_no_column(str(path), reference_column, columns))
+    others = [column for column in columns if column not in (prompt_column, reference_column)]
+    return [_example(where, row, prompt_column, reference_column, others) for where, row in rows]
+
+
+def _example(
+    where: str, row: dict[str, Any], prompt_column: str, reference_column: str, others: list[str]
+) -> Example:
+    if prompt_column not in row:
+        raise ValueError(_no_column(where, prompt_column, row))
+    columns = {column: row.get(column) for column in others}
+    reference = row.get(reference_column)
+    try:
+        # A table cannot tell an empty cell from none, and nothing can be compared with either.
+        example = Example(row[prompt_column], None if reference == "" else reference, columns)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}: {error}") from error
+    if not example.prompt.strip():
+        raise ValueError(
+            f"{where}: the prompt is empty (column {prompt_column!r} holds {example.prompt!r}). "
+            "Write a prompt or remove the row."
+        )
+    return example
+
+
+def _txt_rows(path: Path, text: str, prompt_column: str) -> Iterator[Row]:
+    # Lines as text files have them: str.splitlines would also cut at form feeds and U+2028.
+    for number, line in enumerate(io.StringIO(text, newline=None), start=1):
+        if line.strip():
+            yield f"{path}, line {number}", {prompt_column: line.removesuffix("\n")}
+
+
+def _jsonl_rows(path: Path, text: str, prompt_column: str) -> Iterator[Row]:
+    for number, line in enumerate(io.StringIO(text, newline=None), start=1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{where}: not JSON: {error.msg} at column {error.colno}.") from error
+        if not isinstance(row, dict):
+            raise ValueError(
+                f"{where}: expected a JSON object such as {{{json.dumps(prompt_column)}: ...}}, "
+                f"got {line.strip()[:80]!r}. A .jsonl file has one object a line."
+            )
+        yield where, row
+
+
+def _csv_rows(path: Path, text: str, prompt_column: str) -> Iterator[Row]:
+    records = _csv_records(path, text)
+    where, header = next(records, ("", []))
+    if header:
+        _check_header(where, header, prompt_column)
+    for where, fields in records:
+        if len(fields) != len(header):
+            raise ValueError(
+                f"{where}: {len(fields)} fields, but the header names {len(header)} columns: "
+                f"{', '.join(map(repr, header))}. Put a field that holds a comma in double quotes."
+            )
+        yield where, dict(zip(header, fields, strict=True))
+
+
+def _csv_records(path: Path, text: str) -> Iterator[tuple[str, list[str]]]:
+    """The records of a CSV file that are not blank lines, the header first."""
+    # Strict, since a lenient reader takes all that follows an unclosed quote for one field.
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    while True:
+        first = reader.line_num + 1
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise ValueError(
+                f"{_lines(path, first, reader.line_num)}: not CSV: {error}. Put a field that holds "
+                "a comma, a quote or a line break in double quotes, and double the quotes inside "
+                'it: "He said ""no"", and".'
+            ) from error
+        if fields:
+            yield _lines(path, first, reader.line_num), fields
+
+
+def _check_header(where: str, header: list[str], prompt_column: str) -> None:
+    if prompt_column not in header:
+        raise ValueError(_no_column(where, prompt_column, header))
+    twice = [column for column in dict.fromkeys(header) if header.count(column) > 1]
+    if twice:
+        raise ValueError(f"{where}: the header names {twice} more than once. Rename one of them.")
+
+
+def _lines(path: Path, first: int, last: int) -> str:
+    return f"{path}, line {first}" if first == last else f"{path}, lines {first} to {last}"
+
+
+def _no_column(where: str, column: str, found: Collection[str]) -> str:
+    return (
+        f"{where}: no column {column!r}; {did_you_mean(column, found)}. Rename the column, or say "
+        "which one to read with prompt_column and reference_column."
+    )
+
+
+def _decode(path: Path) -> str:
+    data = path.read_bytes()
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"{path}, line {line}: byte {data[error.start]:#04x} at offset {error.start} of the "
+            "file is not UTF-8. Save the file as UTF-8."
+        ) from error
+    return text.removeprefix("\ufeff")

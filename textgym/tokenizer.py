@@ -1,0 +1,238 @@
+"""Text to token ids and back, for any tokenizer that Hugging Face `tokenizers` can read."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import tokenizers
+from numpy.typing import NDArray
+
+BUILTIN = "builtin"
+BUILTIN_DIRECTORY = Path(__file__).parent / "assets" / BUILTIN
+"""The model and the tokenizer that come with the package, in Hugging Face layout."""
+
+_FILES = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"]
+
+
+class TextStream(Protocol):
+    """Decodes one completion token by token; made by `Tokenizer.stream`."""
+
+    def push(self, token_ids: list[int]) -> str:
+        """Take the next tokens and return the whole text so far, without half a character."""
+
+    def finish(self) -> str:
+        """Return the final text, a character that stayed incomplete included (as U+FFFD)."""
+
+
+class Tokenizer:
+    """A tokenizer: text to ids, ids to text, and text that grows with every token.
+
+    Args:
+        backend: The Hugging Face `tokenizers.Tokenizer`.
+        name: What it was loaded from; shown in messages and stored in run files.
+        eos_token: Ends a text. None if the tokenizer has none.
+        bos_token: Begins a text. None if the tokenizer has none.
+        pad_token: Fills unused positions; the end-of-text token if None, or id 0 if that is too.
+
+    Raises:
+        ValueError: If a special token is not in the vocabulary.
+    """
+
+    def __init__(
+        self,
+        backend: tokenizers.Tokenizer,
+        *,
+        name: str,
+        eos_token: str | None = None,
+        bos_token: str | None = None,
+        pad_token: str | None = None,
+    ) -> None:
+        self.backend = backend
+        self.name = name
+        vocabulary = backend.get_vocab(with_added_tokens=True)
+        self.vocab_size = max(vocabulary.values()) + 1
+        self.eos_token_id = self._special_id("eos", eos_token)
+        self.bos_token_id = self._special_id("bos", bos_token)
+        pad_id = self._special_id("pad", pad_token)
+        self.pad_token_id: int = next(i for i in (pad_id, self.eos_token_id, 0) if i is not None)
+        added = backend.get_added_tokens_decoder()
+        self.special_ids = frozenset(i for i, token in added.items() if token.special)
+        self._bytes = self._byte_table(vocabulary)
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path) -> Tokenizer:
+        """Load by built-in name (`"builtin"`), local directory, or Hugging Face hub id.
+
+        The directory needs a `tokenizer.json`; special tokens are read from
+        `tokenizer_config.json` or `special_tokens_map.json` beside it.
+
+        Raises:
+            FileNotFoundError: If there is no such directory, or no `tokenizer.json` in it.
+        """
+        name = str(name_or_path)
+        if name == BUILTIN:
+            directory = BUILTIN_DIRECTORY
+        else:
+            directory = Path(name).expanduser()
+            if not directory.is_dir():
+                directory = _download(name)
+        return _load(name, directory, _version(directory))
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, with the begin-of-text token where the tokenizer adds one."""
+        ids: list[int] = self.backend.encode(text).ids
+        return ids
+
+    def encode_plain(self, text: str) -> list[int]:
+        """Token ids of a text, with no token added."""
+        ids: list[int] = self.backend.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def decode(self, token_ids: Iterable[int]) -> str:
+        """The text of some token ids, special tokens left out."""
+        if self._bytes is not None:
+            table = self._bytes
+            return b"".join([table[i] for i in token_ids]).decode("utf-8", "replace")
+        text: str = self.backend.decode(list(token_ids), skip_special_tokens=True)
+        return text
+
+    def stream(self, prompt_ids: NDArray[np.int64]) -> TextStream:
+        """A decoder for the completion of a prompt, int64 (p,), that takes tokens as they come."""
+        if self._bytes is not None:
+            return _ByteStream(self._bytes)
+        return _WholeStream(self, [i for i in prompt_ids.tolist() if i not in self.special_ids])
+
+    def save_pretrained(self, directory: Path) -> None:
+        """Write `tokenizer.json` and `tokenizer_config.json`, as transformers reads them."""
+        self.backend.save(str(directory / "tokenizer.json"))
+        config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast"}
+        for key in ("eos_token", "bos_token", "pad_token"):
+            token_id = getattr(self, f"{key}_id")
+            config[key] = None if token_id is None else self.backend.id_to_token(token_id)
+        text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+        (directory / "tokenizer_config.json").write_text(text, encoding="utf-8")
+
+    def __repr__(self) -> str:
+        return f"Tokenizer({self.name!r}, vocab_size={self.vocab_size})"
+
+    def _special_id(self, role: str, token: str | None) -> int | None:
+        if token is None:
+            return None
+        token_id: int | None = self.backend.token_to_id(token)
+        if token_id is None:
+            raise ValueError(
+                f"tokenizer {self.name!r} names {token!r} as its {role} token, but the vocabulary "
+                f"of {self.vocab_size} tokens does not hold it. Correct tokenizer_config.json."
+            )
+        return token_id
+
+    def _byte_table(self, vocabulary: dict[str, int]) -> list[bytes] | None:
+        """The bytes of every token id, or None if tokens are not simply runs of bytes."""
+        decoder = json.loads(self.backend.to_str()).get("decoder") or {}
+        if decoder.get("type") != "ByteLevel":
+            return None
+        byte_of = {char: byte for byte, char in byte_level_alphabet().items()}
+        table = [b""] * self.vocab_size
+        for token, i in vocabulary.items():
+            if i in self.special_ids:
+                continue
+            mapped = [byte_of.get(char) for char in token]
+            # Tokens that were added to the vocabulary by hand are stored as plain text.
+            table[i] = token.encode() if None in mapped else bytes(b for b in mapped if b is not None)
+        return table
+
+
+def byte_level_alphabet() -> dict[int, str]:
+    """The printable character that stands for each byte in a byte-level vocabulary (GPT-2)."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    alphabet = {byte: chr(byte) for byte in printable}
+    others = [byte for byte in range(256) if byte not in alphabet]
+    alphabet.update({byte: chr(256 + k) for k, byte in enumerate(others)})
+    return alphabet
+
+
+class _ByteStream:
+    """Byte-level tokens: each costs its own bytes and nothing else."""
+
+    def __init__(self, table: list[bytes]) -> None:
+        self._table = table
+        self._pending = b""
+        self._text = ""
+
+    def push(self, token_ids: list[int]) -> str:
+        table = self._table
+        data = self._pending + b"".join([table[i] for i in token_ids])
+        text, used = codecs.utf_8_decode(data, "replace", False)
+        self._pending = data[used:]
+        self._text += text
+        return self._text
+
+    def finish(self) -> str:
+        return self._text + self._pending.decode("utf-8", "replace")
+
+
+class _WholeStream:
+    """Any other tokenizer: decode all again, since a token may change the spacing before it."""
+
+    def __init__(self, tokenizer: Tokenizer, prompt_ids: list[int]) -> None:
+        self._decode = tokenizer.decode
+        # With the prompt's last token in front, a decoder that strips the first token's space
+        # (Metaspace) strips the prompt's and not the completion's.
+        self._ids = prompt_ids[-1:]
+        self._skip = len(self._decode(self._ids))
+
+    def push(self, token_ids: list[int]) -> str:
+        self._ids.extend(token_ids)
+        return self.finish().rstrip("\ufffd")
+
+    def finish(self) -> str:
+        return self._decode(self._ids)[self._skip :]
+
+
+@lru_cache(maxsize=8)
+def _load(name: str, directory: Path, version: int) -> Tokenizer:
+    """Read a tokenizer once, however many environments use it; `version` tells if it changed."""
+    path = directory / "tokenizer.json"
+    backend = tokenizers.Tokenizer.from_file(str(path))
+    backend.no_padding()
+    backend.no_truncation()
+    special: dict[str, str | None] = {}
+    for file in ("special_tokens_map.json", "tokenizer_config.json"):
+        if (directory / file).is_file():
+            config = json.loads((directory / file).read_text(encoding="utf-8"))
+            for key in ("eos_token", "bos_token", "pad_token"):
+                token = config.get(key)
+                if token is not None:
+                    special[key] = token["content"] if isinstance(token, dict) else token
+    return Tokenizer(backend, name=name, **special)
+
+
+def _version(directory: Path) -> int:
+    path = directory / "tokenizer.json"
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{directory} holds no tokenizer.json. Save a fast tokenizer there with "
+            "AutoTokenizer.from_pretrained(...).save_pretrained(directory)."
+        )
+    return path.stat().st_mtime_ns
+
+
+def _download(name: str) -> Path:
+    """The local snapshot of a hub id's tokenizer files."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=_FILES))
+    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError) as error:
+        raise FileNotFoundError(
+            f"tokenizer {name!r} is neither {BUILTIN!r}, nor a directory here "
+            f"({Path(name).expanduser().absolute()}), nor a model that the Hugging Face hub gave. "
+            "Check the spelling; offline, give a local directory."
+        ) from error
