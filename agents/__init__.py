@@ -1,1 +1,31 @@
-"""Agents."""
+"""Any Hugging Face causal language model as an ordinary Stable-Baselines3 policy."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agents.maskable_policy import MaskableTransformerPolicy
+    from agents.policy import TransformerPolicy
+    from agents.vec_env import VectorEnvBridge, make_sb3_vec_env
+
+_HOME = {
+    "MaskableTransformerPolicy": "agents.maskable_policy",
+    "TransformerPolicy": "agents.policy",
+    "VectorEnvBridge": "agents.vec_env",
+    "make_sb3_vec_env": "agents.vec_env",
+}
+
+__all__ = [
+    "MaskableTransformerPolicy",
+    "TransformerPolicy",
+    "VectorEnvBridge",
+    "make_sb3_vec_env",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import public names when they are first used: torch takes seconds, `textgym list` none."""
+    if name in _HOME:
+        from importlib import import_module
+
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from textgym.picture import Color
 
-__all__ = ["Transcript", "reward_color", "to_ansi", "to_html", "to_rgb_array", "to_rich"]
+__all__ = ["Transcript", "render", "reward_color", "to_ansi", "to_html", "to_rgb_array", "to_rich"]
 
 # Vermilion and teal differ in blue as well as in red and green, so that they stay apart
 # under every common colour blindness, and they are equally light, so that neither seems stronger.
@@ -94,6 +94,29 @@ def reward_color(reward: float, scale: float) -> Color:
         for neutral, end in zip(NEUTRAL, POSITIVE if reward > 0 else NEGATIVE, strict=True)
     )
     return red, green, blue
+
+
+def render(transcript: Transcript, mode: str) -> str | NDArray[np.uint8] | None:
+    """A transcript as `Env.render` returns it.
+
+    Args:
+        transcript: What to show.
+        mode: `"human"` prints it to the terminal, `"ansi"` is `to_ansi`, `"rgb_array"` is
+            `to_rgb_array`.
+
+    Raises:
+        ValueError: If there is no such mode.
+    """
+    if mode == "human":
+        from rich import print as rich_print
+
+        rich_print(to_rich(transcript))
+        return None
+    if mode == "ansi":
+        return to_ansi(transcript)
+    if mode == "rgb_array":
+        return to_rgb_array(transcript)
+    raise ValueError(f"mode is {mode!r}; it is one of 'human', 'ansi' and 'rgb_array'.")
 
 
 def to_rich(transcript: Transcript, *, scale: float | None = None) -> Text:

@@ -14,6 +14,7 @@ from textgym.rendering import (
     INK,
     NEUTRAL,
     Transcript,
+    render,
     reward_color,
     to_ansi,
     to_html,
@@ -146,6 +147,17 @@ def test_rich_text_of_printable_tokens_is_the_text_and_a_line(transcript):
     assert f"{len(transcript.pieces)} token" in footer
     if not any(transcript.rewards):
         assert "total reward 0 " in footer
+
+
+def test_render_serves_each_mode_of_an_environment(capsys):
+    transcript = Transcript("prompt", [" token", "\x1b[2J"], [1.0, -1.0])
+    assert render(transcript, "ansi") == to_ansi(transcript)
+    assert np.array_equal(render(transcript, "rgb_array"), to_rgb_array(transcript))
+    assert capsys.readouterr().out == ""
+    assert render(transcript, "human") is None
+    assert r"prompt token\x1b[2J" in COLOR_CODE.sub("", capsys.readouterr().out)
+    with pytest.raises(ValueError, match="'html'"):
+        render(transcript, "html")
 
 
 def test_tokens_are_coloured_and_the_prompt_is_not():

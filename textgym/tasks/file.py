@@ -44,7 +44,7 @@ def file(
 
     A split without a file of its own is held out of `path`: its fraction of the different prompts,
     but at least one. Rows with the same prompt stay together, so that nothing is both trained and
-    tested on. Who is held out depends on `seed` and the prompts alone, not on their order or
+    tested on. Which are held out depends on `seed` and the prompts alone, not on their order or
     the machine. A file with too few prompts to give each split one goes to training whole, and
     the task then has no such split: to score on the training prompts, say so by giving the same
     file twice.

@@ -18,6 +18,8 @@ END_OF_TEXT = "<|endoftext|>"
 """Starts and ends every document; id 0."""
 PAD = "<|pad|>"
 """Fills rows; id 1."""
+SMALLEST_VOCABULARY = 256 + 2
+"""Every byte, so that any text can be written, and the two special tokens."""
 
 
 def train_tokenizer(documents: list[str], vocab_size: int) -> Tokenizer:

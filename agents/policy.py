@@ -1,0 +1,196 @@
+"""Causal language models as ordinary Stable-Baselines3 actor-critic policies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from safetensors.torch import load_file, save_file
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.type_aliases import Schedule
+from torch import Tensor, nn
+
+from agents.backbone import Backbone, ModelSpec, NextToken
+from textgym.files import atomic_directory
+from textgym.tokenizer import BUILTIN, Tokenizer
+
+VALUE_HEAD_FILE = "value_head.safetensors"
+
+
+class CausalLMExtractor(BaseFeaturesExtractor):
+    """Reads `input_ids` and `attention_mask` with a causal LM.
+
+    SB3 hands features on without looking at them, so that these may be a pair: the hidden state,
+    which the critic reads, and the logits of the next token, which are the actor.
+
+    Args:
+        observation_space: `Dict(input_ids, attention_mask)`.
+        model: See `Backbone`.
+        num_tokens: Size of the action space.
+    """
+
+    def __init__(self, observation_space: spaces.Space, model: ModelSpec, num_tokens: int) -> None:
+        context_length = _checked_context_length(observation_space)
+        backbone = Backbone(model, num_tokens, context_length)
+        super().__init__(observation_space, features_dim=backbone.width)
+        self.backbone = backbone
+
+    def forward(self, observations: dict[str, Tensor]) -> NextToken:  # type: ignore[override]
+        """Features of a batch of observations (n, L), as SB3 gives them: in any number type.
+
+        Raises:
+            ValueError: If token ids are not whole numbers.
+        """
+        input_ids = observations["input_ids"]
+        if input_ids.is_floating_point():
+            # SB3 casts every Box to float32, which holds each id below 2**24 exactly.
+            as_ids = input_ids.long()
+            if not torch.equal(as_ids.to(input_ids.dtype), input_ids):
+                raise ValueError(
+                    f"input_ids are not whole numbers (the first row begins with "
+                    f"{input_ids[0, :4].tolist()}): something normalised the observations. "
+                    "Use VecNormalize(..., norm_obs=False)."
+                )
+            input_ids = as_ids
+        features: NextToken = self.backbone(input_ids, observations["attention_mask"])
+        return features
+
+
+class _ActorAndCritic(nn.Module):
+    """Stands where SB3 has two MLPs: the actor reads the logits, the critic the hidden state."""
+
+    def forward(self, features: NextToken) -> tuple[Tensor, Tensor]:
+        return features.logits, features.hidden
+
+    def forward_actor(self, features: NextToken) -> Tensor:
+        return features.logits
+
+    def forward_critic(self, features: NextToken) -> Tensor:
+        return features.hidden
+
+
+class TransformerPolicyMixin:
+    """What makes an SB3 actor-critic policy one of a causal LM; see `TransformerPolicy`."""
+
+    features_extractor: CausalLMExtractor
+    value_net: nn.Linear
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        lr_schedule: Schedule,
+        model: ModelSpec = BUILTIN,
+        optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
+        optimizer_kwargs: dict[str, Any] | None = None,
+        use_sde: bool = False,
+    ) -> None:
+        if use_sde:
+            raise ValueError("use_sde is for continuous actions, and tokens are not; leave it off.")
+        if not isinstance(action_space, spaces.Discrete):
+            raise ValueError(f"expected a Discrete action space of tokens, got {action_space}.")
+        self._model_spec = model
+        super().__init__(
+            observation_space,
+            action_space,
+            lr_schedule,
+            net_arch=[],
+            ortho_init=False,
+            features_extractor_class=CausalLMExtractor,
+            features_extractor_kwargs={"model": model, "num_tokens": int(action_space.n)},
+            optimizer_class=optimizer_class,
+            optimizer_kwargs=optimizer_kwargs,
+        )
+
+    @property
+    def backbone(self) -> Backbone:
+        """The language model."""
+        return self.features_extractor.backbone
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        """Make the heads and the optimizer; called by SB3's constructor."""
+        self.mlp_extractor = _ActorAndCritic()
+        self.action_net = nn.Identity()
+        self.value_net = nn.Linear(self.backbone.width, 1)
+        nn.init.zeros_(self.value_net.weight)
+        nn.init.zeros_(self.value_net.bias)
+        saved = Path(self.backbone.source or "") / VALUE_HEAD_FILE
+        if saved.is_file():
+            self.value_net.load_state_dict(load_file(saved))
+        self.optimizer = self.optimizer_class(
+            self.parameters(),
+            lr=lr_schedule(1),
+            **self.optimizer_kwargs,
+        )
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        """What SB3 stores to make this policy again."""
+        return {
+            "observation_space": self.observation_space,
+            "action_space": self.action_space,
+            "lr_schedule": self._dummy_schedule,
+            "model": self._model_spec,
+            "optimizer_class": self.optimizer_class,
+            "optimizer_kwargs": self.optimizer_kwargs,
+        }
+
+    def save_pretrained(self, directory: str | Path, tokenizer: Tokenizer | None = None) -> None:
+        """Write the model as plain Hugging Face files, and the value head beside them.
+
+        `AutoModelForCausalLM.from_pretrained(directory)` reads the model, and
+        `policy_kwargs={"model": directory}` the model and the value head. Files are written
+        elsewhere and renamed, so that an interruption leaves what was there.
+
+        Args:
+            directory: Where to; replaced if it is there.
+            tokenizer: The environment's tokenizer, to be saved along.
+        """
+        with atomic_directory(Path(directory)) as temporary:
+            self.backbone.model.save_pretrained(temporary)
+            head = {key: value.cpu() for key, value in self.value_net.state_dict().items()}
+            save_file(head, temporary / VALUE_HEAD_FILE)
+            if tokenizer is not None:
+                tokenizer.save_pretrained(temporary)
+
+
+class TransformerPolicy(TransformerPolicyMixin, ActorCriticPolicy):
+    """A causal language model and a value head on its trunk, for stock PPO and A2C.
+
+    The actor is the model's own distribution over the next token. The critic is a linear layer
+    on the hidden state that the model's head reads, zero at the start, so that training begins
+    with the model as it is and a value of 0.
+
+    Args:
+        observation_space: `Dict(input_ids, attention_mask)`, as `TextGen-v0` has it.
+        action_space: `Discrete(vocabulary of the tokenizer)`.
+        lr_schedule: Learning rate by remaining progress, from SB3.
+        model: The built-in model's name, a local directory, a hub id, or a causal LM itself, a
+            `torch.nn.Module`, which is then trained in place.
+        optimizer_class: The optimizer.
+        optimizer_kwargs: Its arguments; for Adam SB3 sets eps to 1e-5.
+        use_sde: Must be False; SB3 passes it.
+
+    Raises:
+        ValueError: If model, tokenizer and context length do not fit together.
+
+    Example:
+        >>> import textgym, gymnasium
+        >>> from stable_baselines3 import PPO
+        >>> from agents import TransformerPolicy
+        >>> env = gymnasium.make("TextGen-v0")
+        >>> ppo = PPO(TransformerPolicy, env, policy_kwargs={"model": "builtin"})
+    """
+
+
+def _checked_context_length(space: spaces.Space[Any]) -> int:
+    if isinstance(space, spaces.Dict) and {"input_ids", "attention_mask"} <= set(space.spaces):
+        shape = space["input_ids"].shape
+        if shape is not None and len(shape) == 1:
+            return int(shape[0])
+    raise ValueError(
+        "expected an observation space Dict(input_ids=Box(L,), attention_mask=Box(L,)), as "
+        f"TextGen-v0 has it, got {space}. Do not flatten or stack observations."
+    )
