@@ -217,7 +217,7 @@ class Trainer:
                 f"({config.learning_rate}) or use --precision float32."
             )
         self.optimizer.zero_grad(set_to_none=True)
-        mean.backward()
+        mean.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
         self.optimizer.step()
         first = math.isnan(self.training_loss)
@@ -251,7 +251,7 @@ class Trainer:
         for prompt in config.sample_prompts:
             text = sample(self.model, self.tokenizer, prompt, seed=self.step)
             self.console.print(f"[dim]{escape(text)}[/dim]")
-        if loss > best_before:
+        if loss < best_before:
             write_model_directory(
                 config.output, self.model, self.tokenizer, self.record(), config.license
             )

@@ -76,7 +76,7 @@ def write_model_directory(
         config.architectures = [type(model).__name__]
         config.dtype = "float16"
         config.save_pretrained(directory)
-        GenerationConfig(
+        GenerationConfig(  # type: ignore[no-untyped-call]
             bos_token_id=config.bos_token_id,
             eos_token_id=config.eos_token_id,
             pad_token_id=config.pad_token_id,
@@ -89,7 +89,7 @@ def write_model_directory(
             if name != "lm_head.weight"
         }
         save_file(weights, directory / "model.safetensors", metadata={"format": "pt"})
-        PreTrainedTokenizerFast(
+        PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
             tokenizer_object=tokenizer,
             bos_token=END_OF_TEXT,
             eos_token=END_OF_TEXT,

@@ -30,9 +30,10 @@ def epoch_windows(
 ) -> NDArray[np.int64]:
     """Where the windows of one epoch start, in random order.
 
-    A grid of step `context` and random offset, every point of it moved to the nearest start of a
-    document if that is within half a window. So most windows begin as a prompt does, at the start
-    of a document, and long documents are still seen to their end.
+    A grid of step `context` and random offset. Every point of it moves on to the next start of a
+    document, and from there back to the one before, each time only if that is within half a
+    window. So most windows begin as a prompt does, at the start of a document, and long documents
+    are still seen to their end.
 
     Args:
         stream: Token ids, shape `(tokens,)`.
@@ -46,15 +47,15 @@ def epoch_windows(
     """
     count = windows_per_epoch(len(stream), context)
     starts = rng.integers(context) + context * np.arange(count)
-    boundaries = np.flatnonzero(stream == eos)
-    if len(boundaries) == 0:
-        return rng.permutation(starts)
-    after = np.searchsorted(boundaries, starts).clip(max=len(boundaries) - 1)
-    candidates = np.stack([boundaries[(after - 1).clip(min=0)], boundaries[after]])
-    distance = np.abs(candidates - starts)
-    distance[candidates + context >= len(stream)] = len(stream)
-    nearest = np.take_along_axis(candidates, distance.argmin(axis=0)[None], axis=0)[0]
-    return rng.permutation(np.where(distance.min(axis=0) <= context // 2, nearest, starts))
+    documents = np.flatnonzero(stream == eos)
+    if len(documents) > 0:
+        after = np.searchsorted(documents, starts).clip(max=len(documents) - 1)
+        before = (after - 1).clip(min=0)
+        for target in (documents[after], documents[before]):
+            reachable = np.abs(target - starts) <= context // 2
+            inside = target + context < len(stream)
+            starts = np.where(reachable & inside, target, starts)
+    return rng.permutation(starts)
 
 
 def cut(stream: NDArray[np.int64], starts: NDArray[np.int64], context: int) -> NDArray[np.int64]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from textgym.dynamics import Contexts
+from textgym.dynamics import Contexts, Rows, index
 from textgym.tasks.base import Example
 from textgym.tokenizer import TextStream, Tokenizer
 
@@ -45,7 +45,7 @@ class Completions:
 
     Attributes:
         examples: The prompt, reference and columns of each row, n items.
-        ended: Rows whose episode ends with the token just written, bool (n,).
+        ended: Rows whose episode ended with the token just written, or never began, bool (n,).
     """
 
     def __init__(self, contexts: Contexts, tokenizer: Tokenizer, max_new_tokens: int) -> None:
@@ -53,24 +53,24 @@ class Completions:
         self.max_new_tokens = max_new_tokens
         self.num_rows = len(contexts.lengths)
         self.examples: list[Example] = [Example("")] * self.num_rows
-        self.ended = np.zeros(self.num_rows, np.bool_)
+        self.ended = np.ones(self.num_rows, np.bool_)
         self._contexts = contexts
         self._streams: list[TextStream | None] = [None] * self.num_rows
         self._texts = [""] * self.num_rows
         self._decoded = [0] * self.num_rows
 
-    def begin(self, row: int, example: Example) -> None:
-        """Forget a row's last completion; called once its new prompt is in the contexts."""
-        self.examples[row] = example
-        self.ended[row] = False
-        self._streams[row] = None
-        self._texts[row] = ""
-        self._decoded[row] = 0
+    def begin(self, rows: Rows, examples: Sequence[Example]) -> None:
+        """Forget the last completions of `rows`; their new prompts are in the contexts by now."""
+        self.ended[index(rows, self.num_rows)] = False
+        for row, example in zip(rows.tolist(), examples, strict=True):
+            self.examples[row] = example
+            self._streams[row] = None
 
-    def lengths(self, rows: NDArray[np.intp]) -> NDArray[np.int64]:
+    def lengths(self, rows: Rows) -> NDArray[np.int64]:
         """Tokens written in each of `rows`, an end-of-text token included, int64 (k,)."""
+        where = index(rows, self.num_rows)
         contexts = self._contexts
-        written: NDArray[np.int64] = contexts.lengths[rows] - contexts.prompt_lengths[rows]
+        written: NDArray[np.int64] = contexts.lengths[where] - contexts.prompt_lengths[where]
         return written
 
     def token_ids(self, row: int) -> NDArray[np.int64]:
@@ -82,29 +82,24 @@ class Completions:
         """The text written in a row.
 
         While the row goes on, bytes of a character that is not whole yet are held back; once it
-        has ended, the text is exactly what its token ids decode to.
+        has ended, the text is exactly what its token ids decode to behind the prompt.
         """
-        new_ids = self.token_ids(row)[self._decoded[row] :].tolist()
-        ended = self.ended[row]
         stream = self._streams[row]
-        if new_ids or (ended and stream is not None):
-            if stream is None:
-                stream = self._streams[row] = self._stream(row)
+        if stream is None:
+            stream = self._streams[row] = self._stream(row)
+            self._decoded[row], self._texts[row] = 0, ""
+        new_ids = self.token_ids(row)[self._decoded[row] :].tolist()
+        if new_ids:
             self._decoded[row] += len(new_ids)
             self._texts[row] = stream.push(new_ids)
-            if ended:
-                self._texts[row] = stream.finish()
-                self._streams[row] = None
-        return self._texts[row]
+        return stream.finish() if self.ended[row] else self._texts[row]
 
     def pieces(self, row: int) -> list[str]:
         """The text that each token of a row added, t items; "" for part of a character."""
-        stream = self._stream(row)
-        texts = [stream.push([token_id]) for token_id in self.token_ids(row).tolist()]
-        if texts and self.ended[row]:
-            texts[-1] = stream.finish()
-        starts = [0, *map(len, texts[:-1])]
-        return [text[start:] for start, text in zip(starts, texts, strict=True)]
+        contexts = self._contexts
+        prompt_ids = contexts.input_ids[row, : contexts.prompt_lengths[row]]
+        ended = bool(self.ended[row])
+        return self.tokenizer.pieces(prompt_ids, self.token_ids(row).tolist(), ended=ended)
 
     def sample(self, row: int, text_length: int | None = None) -> Sample:
         """A row as a score function sees it, or only its first `text_length` characters."""
@@ -117,11 +112,11 @@ class Completions:
             token_ids = token_ids[: sum(end <= text_length for end in ends)]
         return Sample(example.prompt, text, example.reference, token_ids, example.columns)
 
+    def samples(self, rows: Rows) -> Sequence[Sample]:
+        """`sample` of each of `rows`."""
+        return [self.sample(row) for row in rows.tolist()]
+
     def _stream(self, row: int) -> TextStream:
         contexts = self._contexts
         prompt_ids = contexts.input_ids[row, : contexts.prompt_lengths[row]]
         return self.tokenizer.stream(prompt_ids)
-
-    def samples(self, rows: NDArray[np.intp]) -> Sequence[Sample]:
-        """`sample` of each of `rows`."""
-        return [self.sample(row) for row in rows.tolist()]

@@ -59,7 +59,7 @@ class TextGenEnv(gym.Env[Observation, int]):
     ## Information
     | When      | Key                 | Meaning                                                |
     |-----------|---------------------|--------------------------------------------------------|
-    | reset     | `prompt`            | the prompt's text                                      |
+    | reset, last step | `prompt`     | the prompt's text                                      |
     | each step | `reward_components` | what each reward paid, weight included, by name        |
     | last step | `text`              | the completion's text                                  |
     | last step | `scores`            | what each reward paid in the episode, without weight   |
@@ -131,7 +131,6 @@ class TextGenEnv(gym.Env[Observation, int]):
         )
         self.observation_space = self.process.observation_space
         self.action_space = self.process.action_space
-        self._begun = False
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -148,7 +147,6 @@ class TextGenEnv(gym.Env[Observation, int]):
         """
         super().reset(seed=seed)
         self.process.begin(_ROW, [self.np_random], options)
-        self._begun = True
         return self.process.observe_row(0), _single(self.process.reset_info(_ROW))
 
     def step(self, action: int) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -160,14 +158,14 @@ class TextGenEnv(gym.Env[Observation, int]):
             textgym.RewardError: If the reward failed.
         """
         process = self.process
-        if not self._begun or process.completions.ended[0]:
+        if process.ended[0]:
             raise gym.error.ResetNeeded("the episode is over or has not begun; call reset() first.")
-        if isinstance(action, bool) or not isinstance(action, (int, np.integer, np.ndarray)):
+        if isinstance(action, bool) or np.size(action) != 1:
             raise ValueError(f"an action is a token id, a whole number, got {action!r}.")
-        tokens = as_tokens(np.asarray(action).reshape(1))
+        tokens = process.as_tokens(np.asarray(action).reshape(1))
         rewards, terminated, truncated = process.step(_ROW, tokens)
         info = _single(process.step_info())
-        if process.completions.ended[0]:
+        if process.ended[0]:
             info.update(_single(process.final_info(_ROW)))
         if self.render_mode == "human":
             self.render()
@@ -189,15 +187,6 @@ class TextGenEnv(gym.Env[Observation, int]):
     def action_masks(self) -> NDArray[np.bool_]:
         """Valid actions, bool (V,), for sb3-contrib's MaskablePPO: no special token but EOS."""
         return self.process.action_mask()
-
-
-def as_tokens(actions: NDArray[Any]) -> NDArray[np.int64]:
-    """Actions as int64, refused unless they are whole numbers."""
-    if actions.dtype.kind not in "iu":
-        raise ValueError(
-            f"actions are token ids, whole numbers, got an array of {actions.dtype}: {actions!r}."
-        )
-    return actions.astype(np.int64, copy=False)
 
 
 def _single(columns: Mapping[str, Any]) -> dict[str, Any]:

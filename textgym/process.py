@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from gymnasium import spaces
@@ -27,12 +27,8 @@ PromptTruncation: TypeAlias = Literal["error", "left"]
 _OPTIONS = ("prompt", "prompt_ids", "prompt_index", "reference")
 
 
-class Transition(NamedTuple):
-    """What a step gave the rows that took it, each of shape (k,)."""
-
-    rewards: NDArray[np.float64]
-    terminated: NDArray[np.bool_]
-    truncated: NDArray[np.bool_]
+Transition: TypeAlias = tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]
+"""Rewards, terminated and truncated of the rows that took a step, each of shape (k,)."""
 
 
 class TextProcess:
@@ -78,6 +74,7 @@ class TextProcess:
         self.tokenizer = (
             tokenizer if isinstance(tokenizer, Tokenizer) else Tokenizer.from_pretrained(tokenizer)
         )
+        self.num_rows = num_rows
         self.task = tasks.make(task)
         self.examples = self.task.split(split)
         self.max_new_tokens = max_new_tokens
@@ -89,8 +86,9 @@ class TextProcess:
         if context_length is None:
             # The longest prompt of every split, so that the spaces of a training and of an
             # evaluation environment are the same.
-            ids = [self._encode(example.prompt) for example in self.task.examples]
-            context_length = max(map(len, ids)) + max_new_tokens
+            context_length = max_new_tokens + max(
+                len(self._encode(example.prompt)) for example in self.task.examples
+            )
         elif not isinstance(context_length, int) or context_length <= max_new_tokens:
             raise ValueError(
                 f"context_length={context_length!r} leaves no room for a prompt beside "
@@ -98,22 +96,31 @@ class TextProcess:
                 "what the task's longest prompt needs."
             )
         self.context_length = context_length
-        self._prompt_ids = [
-            self._fit(self._encode(example.prompt), f"prompt {i} of split {split!r}")
+        self._prompts = [
+            (example, self._fit(self._encode(example.prompt), f"prompt {i} of split {split!r}"))
             for i, example in enumerate(self.examples)
         ]
 
         self.contexts = dynamics.empty(num_rows, context_length, self.tokenizer.pad_token_id)
+        self._limits = np.zeros(num_rows, np.int64)  # the length at which a row's budget is spent
         self.completions = Completions(self.contexts, self.tokenizer, max_new_tokens)
         self.reward = rewards.make(reward, timing, every)
         self._token_rewards = np.zeros((num_rows, max_new_tokens)) if record_rewards else None
 
         vocab_size = self.tokenizer.vocab_size
+        # With no dimension: numpy compares with an array in half the time of a Python number.
+        self._vocab_size = np.array(vocab_size, np.uint64)
+        self._ends_text = np.arange(vocab_size) == self.tokenizer.eos_token_id
         self.action_space = spaces.Discrete(vocab_size)
         self.observation_space = spaces.Dict(
             input_ids=spaces.Box(0, vocab_size - 1, (context_length,), np.int64),
             attention_mask=spaces.Box(0, 1, (context_length,), np.int8),
         )
+
+    @property
+    def ended(self) -> NDArray[np.bool_]:
+        """Rows whose episode is over, or has not begun, bool (n,); the array that is kept."""
+        return self.completions.ended
 
     def begin(
         self,
@@ -134,42 +141,67 @@ class TextProcess:
             ValueError: On an unknown option, or a prompt that does not fit.
         """
         chosen = self._chosen(options) if options else None
-        for row, generator in zip(rows.tolist(), generators, strict=True):
-            # random() costs a tenth of integers(), and this is done for every episode.
-            index = int(generator.random() * len(self.examples))
-            example, prompt_ids = chosen or (self.examples[index], self._prompt_ids[index])
-            dynamics.begin(self.contexts, row, prompt_ids)
-            self.completions.begin(row, example)
+        # random() costs a tenth of integers(), and this is done for every episode.
+        drawn = [
+            self._prompts[int(generator.random() * len(self._prompts))] for generator in generators
+        ]
+        examples, prompts = zip(*([chosen] * len(rows) if chosen else drawn), strict=True)
+        dynamics.begin(self.contexts, rows, prompts)
+        where = dynamics.index(rows, self.num_rows)
+        self._limits[where] = self.contexts.lengths[where] + self.max_new_tokens
+        self.completions.begin(rows, examples)
         self.reward.start(rows, self.completions)
 
-    def step(self, rows: Rows, tokens: NDArray[np.int64]) -> Transition:
-        """Write a token in each of `rows` and pay for it; rows int (k,), tokens int64 (k,).
+    def as_tokens(self, actions: NDArray[Any]) -> NDArray[np.int64]:
+        """Actions as token ids, int64.
 
         Raises:
-            ValueError: If a token is not in the vocabulary.
-            RewardError: If a reward failed.
+            ValueError: If they are not whole numbers, or not in the vocabulary.
         """
-        if tokens.size and not 0 <= tokens.min() <= tokens.max() < self.tokenizer.vocab_size:
+        if actions.dtype.kind not in "iu":
+            raise ValueError(
+                f"actions are token ids, whole numbers, got an array of {actions.dtype}: "
+                f"{actions!r}."
+            )
+        tokens = actions.astype(np.int64, copy=False)
+        # Read as unsigned, a negative number is larger than any vocabulary.
+        (unknown,) = (tokens.view(np.uint64) >= self._vocab_size).nonzero()
+        if len(unknown):
             raise ValueError(
                 f"actions are token ids from 0 to {self.tokenizer.vocab_size - 1}, "
-                f"got {tokens.tolist()}."
+                f"got {actions[unknown[0]]}."
             )
+        return tokens
+
+    def step(self, rows: Rows, tokens: NDArray[np.int64]) -> Transition:
+        """Write a token in each of `rows` and pay for it.
+
+        Args:
+            rows: Rows whose episode goes on, int (k,).
+            tokens: From `as_tokens`, int64 (k,).
+
+        Returns:
+            Rewards float64 (k,), terminated bool (k,), truncated bool (k,).
+
+        Raises:
+            RewardError: If a reward failed.
+        """
+        where = dynamics.index(rows, self.num_rows)
         dynamics.append(self.contexts, rows, tokens)
-        written = self.completions.lengths(rows)
-        terminated: NDArray[np.bool_] = tokens == self.tokenizer.eos_token_id
+        terminated: NDArray[np.bool_] = self._ends_text[tokens]
         if self._stop:
-            terminated = terminated | self._stopped(rows)
-        spent: NDArray[np.bool_] = written >= self.max_new_tokens
+            terminated |= self._stopped(rows)
+        spent: NDArray[np.bool_] = self.contexts.lengths[where] >= self._limits[where]
         if self._budget_is_terminal:
-            terminated = terminated | spent
+            terminated |= spent
         truncated = spent > terminated  # an episode that is over was not cut
         if self._step_limit is not None:
-            truncated = truncated | (written >= self._step_limit)  # as Gymnasium's TimeLimit
-        self.completions.ended[rows] = terminated | truncated
+            truncated |= self.completions.lengths(rows) >= self._step_limit
+        self.ended[where] = terminated | truncated
         paid = self.reward.step(rows, tokens, self.completions)
         if self._token_rewards is not None:
-            self._token_rewards[rows, written - 1] = paid
-        return Transition(paid.astype(np.float64), terminated, truncated)
+            self._token_rewards[rows, self.completions.lengths(rows) - 1] = paid
+        return paid.astype(np.float64), terminated, truncated
 
     def step_info(self) -> dict[str, Any]:
         """What is known of the rows that just took a step, for `info`: columns of k values."""
@@ -178,6 +210,7 @@ class TextProcess:
     def final_info(self, rows: Rows) -> dict[str, Any]:
         """What is known of rows whose episode is over, for `info`: columns of k values."""
         info: dict[str, Any] = {
+            **self.reset_info(rows),
             "text": [self.completions.text(row) for row in rows.tolist()],
             "scores": {name: scores[rows] for name, scores in self.reward.scores.items()},
         }
@@ -258,7 +291,7 @@ class TextProcess:
                 )
             if "reference" in options:
                 raise ValueError("prompt_index brings its own reference; give only one of them.")
-            return self.examples[int(index)], self._prompt_ids[int(index)]
+            return self._prompts[int(index)]
         if "prompt" in options:
             prompt = options["prompt"]
             if not isinstance(prompt, str):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from textgym.picture import Color
 
-__all__ = ["Transcript", "render", "reward_color", "to_ansi", "to_html", "to_rgb_array", "to_rich"]
+__all__ = ["Transcript", "render", "reward_color", "to_ansi", "to_html", "to_rgb_array", "to_rich", "token_text"]
 
 # Vermilion and teal differ in blue as well as in red and green, so that they stay apart
 # under every common colour blindness, and they are equally light, so that neither seems stronger.
@@ -139,9 +139,19 @@ def to_rich(transcript: Transcript, *, scale: float | None = None) -> Text:
 
     scale = _resolve_scale(scale, [transcript])
     text = Text(overflow="fold").append(_printable(transcript.prompt), style="dim")
+    text.append_text(token_text(transcript, scale=scale))
+    return text.append(f"\n{_totals(transcript)} · full colour at ±{scale:.4g}", style="dim")
+
+
+def token_text(transcript: Transcript, *, scale: float | None = None) -> Text:
+    """Only the coloured tokens of `to_rich`, for a cell of a table."""
+    from rich.text import Text
+
+    scale = _resolve_scale(scale, [transcript])
+    text = Text(overflow="fold")
     for shown, reward in _shown_tokens(transcript):
         text.append(shown, style=f"{_hex(INK)} on {_hex(reward_color(reward, scale))}")
-    return text.append(f"\n{_totals(transcript)} · full colour at ±{scale:.4g}", style="dim")
+    return text
 
 
 def to_ansi(transcript: Transcript, *, scale: float | None = None, width: int | None = None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -62,7 +62,9 @@ class Tokenizer:
         pad_id = self._special_id("pad", pad_token)
         self.pad_token_id: int = next(i for i in (pad_id, self.eos_token_id, 0) if i is not None)
         added = backend.get_added_tokens_decoder()
-        self.special_ids = frozenset(i for i, token in added.items() if token.special)
+        named = (self.eos_token_id, self.bos_token_id, pad_id)
+        flagged = (i for i, token in added.items() if token.special)
+        self.special_ids = frozenset(i for i in (*named, *flagged) if i is not None)
         self._bytes = self._byte_table(vocabulary)
 
     @classmethod
@@ -99,14 +101,35 @@ class Tokenizer:
         if self._bytes is not None:
             table = self._bytes
             return b"".join([table[i] for i in token_ids]).decode("utf-8", "replace")
-        text: str = self.backend.decode(list(token_ids), skip_special_tokens=True)
+        ordinary = [i for i in token_ids if i not in self.special_ids]
+        text: str = self.backend.decode(ordinary)
         return text
 
     def stream(self, prompt_ids: NDArray[np.int64]) -> TextStream:
         """A decoder for the completion of a prompt, int64 (p,), that takes tokens as they come."""
         if self._bytes is not None:
             return _ByteStream(self._bytes)
-        return _WholeStream(self, [i for i in prompt_ids.tolist() if i not in self.special_ids])
+        # With the prompt's last token in front, a decoder that strips the first token's space
+        # (Metaspace) strips the prompt's and not the completion's.
+        last = next((i for i in reversed(prompt_ids.tolist()) if i not in self.special_ids), None)
+        return _WholeStream(self.decode, [] if last is None else [last])
+
+    def pieces(
+        self, prompt_ids: NDArray[np.int64], token_ids: list[int], *, ended: bool = True
+    ) -> list[str]:
+        """The text that each token of a completion adds, t items; "" for part of a character.
+
+        Args:
+            prompt_ids: The prompt's tokens, int64 (p,).
+            token_ids: The completion's tokens, t of them.
+            ended: Whether the completion is over: a character that stayed incomplete is shown.
+        """
+        stream = self.stream(prompt_ids)
+        texts = [stream.push([token_id]) for token_id in token_ids]
+        if texts and ended:
+            texts[-1] = stream.finish()
+        starts = [0, *map(len, texts[:-1])]
+        return [text[start:] for start, text in zip(starts, texts, strict=True)]
 
     def save_pretrained(self, directory: Path) -> None:
         """Write `tokenizer.json` and `tokenizer_config.json`, as transformers reads them."""
@@ -180,19 +203,25 @@ class _ByteStream:
 class _WholeStream:
     """Any other tokenizer: decode all again, since a token may change the spacing before it."""
 
-    def __init__(self, tokenizer: Tokenizer, prompt_ids: list[int]) -> None:
-        self._decode = tokenizer.decode
-        # With the prompt's last token in front, a decoder that strips the first token's space
-        # (Metaspace) strips the prompt's and not the completion's.
-        self._ids = prompt_ids[-1:]
-        self._skip = len(self._decode(self._ids))
+    def __init__(self, decode: Callable[[list[int]], str], before: list[int]) -> None:
+        self._decode = decode
+        self._ids = before
+        self._skip = len(decode(before))
+        self._text = ""
+        self._whole_text = ""
 
     def push(self, token_ids: list[int]) -> str:
         self._ids.extend(token_ids)
-        return self.finish().rstrip("\ufffd")
+        self._text = self._decode(self._ids)[self._skip :]
+        whole = self._text.rstrip("\ufffd")
+        # A byte that waits for its next makes the decoder of Llama's byte tokens give up the
+        # characters before it too, until the next has come.
+        if whole == self._text or whole.startswith(self._whole_text):
+            self._whole_text = whole
+        return self._whole_text
 
     def finish(self) -> str:
-        return self._decode(self._ids)[self._skip :]
+        return self._text
 
 
 @lru_cache(maxsize=8)

@@ -13,8 +13,8 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from textgym import rendering
-from textgym.dynamics import Observation, Rows
-from textgym.env import METADATA, as_tokens, check_render_mode
+from textgym.dynamics import Observation, Rows, index
+from textgym.env import METADATA, check_render_mode
 from textgym.process import PromptTruncation, TaskSpec, TextProcess
 from textgym.rewards import Every, RewardSpec, Timing
 from textgym.tokenizer import BUILTIN, Tokenizer
@@ -95,7 +95,7 @@ budget_is_terminal, prompt_truncation: As for `TextGenEnv`.
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._all = np.arange(num_envs)
         self._generators: list[tuple[np.random.Generator, int] | None] = [None] * num_envs
-        self._over = np.ones(num_envs, np.bool_)  # nothing has begun
+        self._begun = np.zeros(num_envs, np.bool_)
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -136,8 +136,9 @@ budget_is_terminal, prompt_truncation: As for `TextGenEnv`.
         for row in rows.tolist():
             if seeds[row] is not None:
                 self._generators[row] = seeding.np_random(seeds[row])
-        self._begin(rows, options)
-        return self.process.observe(), _spread(self.process.reset_info(rows), rows, self.num_envs)
+        infos: dict[str, Any] = {}
+        self._begin(rows, options, infos)
+        return self.process.observe(), infos
 
     def step(self, actions: NDArray[np.int64]) -> StepResult:
         """Append a token to every row.
@@ -154,30 +155,34 @@ budget_is_terminal, prompt_truncation: As for `TextGenEnv`.
             ValueError: If the actions are not token ids, one a row.
             textgym.RewardError: If a reward failed.
         """
-        tokens = as_tokens(np.asarray(actions))
-        if tokens.shape != (self.num_envs,):
+        actions = np.asarray(actions)
+        if actions.shape != (self.num_envs,):
             raise ValueError(
-                f"actions have shape {tokens.shape}; expected one token id a row, "
+                f"actions have shape {actions.shape}; expected one token id a row, "
                 f"({self.num_envs},)."
             )
-        if not self._over.any():
-            rows, infos = self._all, {}
-            rewards, terminated, truncated = self.process.step(rows, tokens)
-        else:
-            rows, infos = self._reset_over()
+        process = self.process
+        infos: dict[str, Any] = {}
+        (over,) = process.ended.nonzero()
+        if len(over):
+            (rows,) = np.logical_not(process.ended).nonzero()
+            tokens = process.as_tokens(actions[rows])
+            self._reset_over(over, infos)
             rewards = np.zeros(self.num_envs)
             terminated = np.zeros(self.num_envs, np.bool_)
             truncated = np.zeros(self.num_envs, np.bool_)
             if len(rows):
-                step = self.process.step(rows, tokens[rows])
+                step = process.step(rows, tokens)
                 rewards[rows], terminated[rows], truncated[rows] = step
-        over = terminated | truncated
-        info = self.process.step_info()
-        if over.any():
-            self._end(rows, info, over, infos)
+        else:
+            rows = self._all
+            rewards, terminated, truncated = process.step(rows, process.as_tokens(actions))
+        (ended,) = process.ended.nonzero()
+        if len(ended):
+            self._tell_end(rows, ended, infos)
         elif len(rows):
-            infos.update(_spread(info, rows, self.num_envs))
-        return self.process.observe(), rewards, terminated, truncated, infos
+            infos.update(_spread(process.step_info(), rows, self.num_envs))
+        return process.observe(), rewards, terminated, truncated, infos
 
     def render(self) -> tuple[str | NDArray[np.uint8] | None, ...] | None:  # type: ignore[override]
         """One text or picture a row, or with "human" the first row, printed."""
@@ -193,43 +198,35 @@ budget_is_terminal, prompt_truncation: As for `TextGenEnv`.
         """Valid actions of every row, bool (n, V); see `TextGenEnv.action_masks`."""
         return np.tile(self.process.action_mask(), (self.num_envs, 1))
 
-    def _reset_over(self) -> tuple[Rows, dict[str, Any]]:
-        """Deal with rows whose episode is over as a step begins; returns the rows that step."""
-        if self.autoreset_mode is not AutoresetMode.NEXT_STEP or None in self._generators:
+    def _reset_over(self, rows: Rows, infos: dict[str, Any]) -> None:
+        """Begin anew in rows that are over as a step begins, if that is what the mode says."""
+        if self.autoreset_mode is not AutoresetMode.NEXT_STEP or not self._begun.all():
             raise gym.error.ResetNeeded(
-                f"rows {np.flatnonzero(self._over).tolist()} are over or have not begun; call "
-                "reset(), with options={'reset_mask': mask} for some rows only."
+                f"rows {rows.tolist()} are over or have not begun; call reset(), with "
+                "options={'reset_mask': mask} for some rows only."
             )
-        begun = np.flatnonzero(self._over)
-        rows = np.flatnonzero(~self._over)
-        self._begin(begun, {})
-        return rows, _spread(self.process.reset_info(begun), begun, self.num_envs)
+        self._begin(rows, {}, infos)
 
-    def _end(
-        self, rows: Rows, info: dict[str, Any], over: NDArray[np.bool_], infos: dict[str, Any]
-    ) -> None:
-        """Put what is known of the rows that stepped, some of them for the last time, in infos."""
-        n = self.num_envs
-        ended = np.flatnonzero(over)
-        final = self.process.final_info(ended)
+    def _tell_end(self, rows: Rows, ended: Rows, infos: dict[str, Any]) -> None:
+        """Tell of `rows`, which took a step, of which `ended` are over; reset those if asked."""
+        n, process = self.num_envs, self.process
+        step_info, final_info = process.step_info(), process.final_info(ended)
         if self.autoreset_mode is not AutoresetMode.SAME_STEP:
-            infos.update(_spread(info, rows, n), **_spread(final, ended, n))
-            self._over = over
+            infos.update(_spread(step_info, rows, n), **_spread(final_info, ended, n))
             return
-        final.update(_select(info, over[rows]))
-        final_obs = np.full(n, None, object)
-        for row in ended.tolist():
-            final_obs[row] = self.process.observe_row(row)
-        infos["final_obs"], infos["_final_obs"] = final_obs, over.copy()
-        infos["final_info"], infos["_final_info"] = _spread(final, ended, n), over.copy()
-        if len(ended) < len(rows):
-            infos.update(_spread(_select(info, ~over[rows]), rows[~over[rows]], n))
-        self._begin(ended, {})
-        infos.update(_spread(self.process.reset_info(ended), ended, n))
+        (going_on,) = np.logical_not(process.ended).nonzero()
+        if len(going_on):
+            infos.update(_spread(_select(step_info, going_on), going_on, n))
+        final_info.update(_select(step_info, ended))
+        final_obs = [process.observe_row(row) for row in ended.tolist()]
+        infos.update(_spread({"final_obs": final_obs, "final_info": final_info}, ended, n))
+        self._begin(ended, {}, infos)
 
-    def _begin(self, rows: Rows, options: Mapping[str, Any]) -> None:
-        self.process.begin(rows, [self._random(row)[0] for row in rows.tolist()], options)
-        self._over[rows] = False
+    def _begin(self, rows: Rows, options: Mapping[str, Any], infos: dict[str, Any]) -> None:
+        generators = [self._random(row)[0] for row in rows.tolist()]
+        self.process.begin(rows, generators, options)
+        self._begun[rows] = True
+        infos.update(_spread(self.process.reset_info(rows), rows, self.num_envs))
 
     def _random(self, row: int) -> tuple[np.random.Generator, int]:
         """A row's generator and the seed that it began with; made when first needed."""
@@ -260,27 +257,34 @@ budget_is_terminal, prompt_truncation: As for `TextGenEnv`.
         return checked
 
 
-def _select(columns: Mapping[str, Any], mask: NDArray[np.bool_]) -> dict[str, Any]:
-    """The chosen entries of columns of arrays, nested as they are."""
+def _select(columns: Mapping[str, Any], rows: Rows) -> dict[str, Any]:
+    """The entries of some rows in columns of arrays, nested as they are."""
     return {
-        key: _select(column, mask) if isinstance(column, Mapping) else column[mask]
+        key: _select(column, rows) if isinstance(column, dict) else column[rows]
         for key, column in columns.items()
     }
 
 
-def _spread(columns: Mapping[str, Any], rows: Rows, n: int) -> dict[str, Any]:
+def _spread(columns: Mapping[str, Any], rows: Rows, num_envs: int) -> dict[str, Any]:
     """Columns about k rows as Gymnasium's vector infos: arrays of n, with a mask `_key` each."""
+    where = index(rows, num_envs)
+    given = np.zeros(num_envs, np.bool_)
+    given[where] = True
+    return _spread_to(where, given, columns)
+
+
+def _spread_to(
+    where: Rows | slice, given: NDArray[np.bool_], columns: Mapping[str, Any]
+) -> dict[str, Any]:
     infos: dict[str, Any] = {}
     for key, column in columns.items():
-        if isinstance(column, Mapping):
-            infos[key] = _spread(column, rows, n)
-        elif isinstance(column, np.ndarray):
-            dtype = np.bool_ if column.dtype == np.bool_ else np.float64
-            infos[key] = np.zeros(n, dtype)
-            infos[key][rows] = column
+        if isinstance(column, dict):
+            infos[key] = _spread_to(where, given, column)
         else:
-            infos[key] = np.full(n, None, object)
-            infos[key][rows] = column
-        mask = infos[f"_{key}"] = np.zeros(n, np.bool_)
-        mask[rows] = True
+            if isinstance(column, list):
+                infos[key] = np.full(len(given), None, object)
+            else:
+                infos[key] = np.zeros(len(given), column.dtype)
+            infos[key][where] = column
+        infos["_" + key] = given.copy()
     return infos

@@ -21,7 +21,7 @@ from agents import pretrain as module
 from agents.pretrain import PretrainConfig, Trainer, learning_rate_at, pretrain
 from agents.pretrain_files import train_tokenizer
 from agents.pretrain_model import held_out_loss, resolve_precision, sample
-from agents.pretrain_windows import epoch_windows, token_stream, windows_per_epoch
+from agents.pretrain_windows import cut, epoch_windows, token_stream, windows_per_epoch
 
 WORDS = ["the king", "my lord", "good night", "a horse", "sweet rose", "to be", "or not"]
 
@@ -300,6 +300,13 @@ def test_most_windows_start_where_a_document_starts() -> None:
     stream = np.concatenate([[0, *[9] * length] for length in lengths] + [[0]])
     starts = epoch_windows(stream, 64, 0, rng)
     assert (stream[starts] == 0).all()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_window_moves_past_the_end(seed: int) -> None:
+    stream = np.array([0] + 8 * [9] + [0, 9, 9, 0])
+    starts = epoch_windows(stream, 4, 0, np.random.default_rng(seed))
+    assert cut(stream, starts, 4).shape == (2, 5)
 
 
 def test_token_stream_wraps_every_document() -> None:

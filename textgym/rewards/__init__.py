@@ -10,7 +10,9 @@ Easiest first, a reward is
 4. an object with `score(samples)` (the `Score` protocol) or with `start` and `step` (the
    `Reward` protocol).
 
-Several at once are a mapping of names to weights, `{"sentiment": 1.0, "length": 0.1}`.
+Several at once are a mapping of names to weights, parameters or functions: `{"sentiment": 1.0,
+"length": {"target": 20, "weight": 0.1}, "mine": score}`. `make` has the details, and
+`textgym.checks.check_reward` tests a reward of your own.
 """
 
 from textgym.rewards.base import Reward, RewardError, Score

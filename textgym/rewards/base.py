@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import reprlib
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +26,10 @@ class Reward(Protocol):
     """
 
     def start(self, rows: Rows, completions: Completions) -> None:
-        """New episodes begin in `rows`, int (k,); their prompts are in `completions`."""
+        """New episodes begin in `rows`, int (k,), k >= 1; their prompts are in `completions`.
+
+        The episodes before them may have been given up before their end.
+        """
 
     def step(
         self, rows: Rows, tokens: NDArray[np.int64], completions: Completions
@@ -32,7 +37,7 @@ class Reward(Protocol):
         """The rewards of the tokens just written.
 
         Args:
-            rows: Rows that took a token, int (k,).
+            rows: Rows that took a token, int (k,), k >= 1, in any order.
             tokens: The token of each, int64 (k,); already part of `completions`.
             completions: The whole batch; `completions.ended[rows]` says whose episode is over.
 
@@ -44,6 +49,9 @@ class Reward(Protocol):
 @runtime_checkable
 class Score(Protocol):
     """Scores texts, finished or not; `textgym.rewards.shaping` makes rewards of it.
+
+    The score of a sample depends on that sample alone, not on the others of its batch or on what
+    was scored before. Environments share the object.
 
     A class attribute `text_only = True` says that the token ids do not matter, so that a token
     which leaves the text as it was (an end-of-text token, half a character) costs no scoring.
@@ -65,9 +73,7 @@ class RewardError(RuntimeError):
 
     def __init__(self, name: str, problem: str, sample: Sample) -> None:
         super().__init__(
-            f"reward {name!r} {problem}\n"
-            f"  prompt: {sample.prompt!r}\n"
-            f"  text:   {sample.text!r}"
+            f"reward {name!r} {problem}\n  prompt: {sample.prompt!r}\n  text:   {sample.text!r}"
         )
         self.name = name
         self.problem = problem
@@ -76,3 +82,24 @@ class RewardError(RuntimeError):
     def __reduce__(self) -> tuple[type[RewardError], tuple[str, str, Sample]]:
         """Rebuild from the three arguments: worker processes send errors by pickle."""
         return type(self), (self.name, self.problem, self.sample)
+
+
+def checked(name: str, paid: Any, rows: Rows, completions: Completions) -> NDArray[np.float32]:
+    """What a reward paid, as finite float32 (k,).
+
+    Raises:
+        RewardError: If it is no array of that shape, or holds something else than finite numbers.
+    """
+    rewards = np.asarray(paid)
+    if rewards.shape != rows.shape or rewards.dtype.kind not in "biuf":
+        problem = f"returned {reprlib.repr(paid)}; expected a float32 array of shape {rows.shape}"
+        raise RewardError(name, problem, completions.sample(int(rows[0])))
+    if rewards.dtype != np.float32:
+        with np.errstate(over="ignore"):  # an infinity, for which there is an error below
+            rewards = rewards.astype(np.float32)
+    # A sum is finite unless a term is not, or it overflows: one cheap look, then two.
+    if not math.isfinite(np.add.reduce(rewards)) and not np.isfinite(rewards).all():
+        k = int(np.argmin(np.isfinite(rewards)))
+        problem = f"paid {rewards[k]}; expected a finite number"
+        raise RewardError(name, problem, completions.sample(int(rows[k])))
+    return rewards

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from textgym.completion import Completions
-from textgym.dynamics import Rows
-from textgym.rewards.base import Reward, RewardError
+from textgym.dynamics import Rows, index
+from textgym.rewards.base import Reward, RewardError, checked
 
 
 class WeightedSum:
@@ -44,7 +43,11 @@ class WeightedSum:
         self.scores: dict[str, NDArray[np.float64]] = {}
 
     def start(self, rows: Rows, completions: Completions) -> None:
-        """New episodes begin in `rows`."""
+        """New episodes begin in `rows`.
+
+        Raises:
+            RewardError: If a reward raised.
+        """
         for name, reward in self.rewards.items():
             scores = self.scores.get(name)
             if scores is None or len(scores) != completions.num_rows:
@@ -63,21 +66,14 @@ class WeightedSum:
         Raises:
             RewardError: If a reward raised, or returned another shape, a NaN or an infinity.
         """
+        where = index(rows, completions.num_rows)
         total: NDArray[np.float32] | None = None
         for name, reward in self.rewards.items():
             try:
-                paid = reward.step(rows, tokens, completions)
+                paid = checked(name, reward.step(rows, tokens, completions), rows, completions)
             except Exception as error:
                 raise _reward_error(name, error, rows, completions) from error
-            if not isinstance(paid, np.ndarray) or paid.shape != rows.shape:
-                problem = f"returned {paid!r}; expected a float32 array of shape {rows.shape}"
-                raise RewardError(name, problem, completions.sample(int(rows[0])))
-            # A sum is finite unless a term is not, or it overflows: one cheap look, then two.
-            if not math.isfinite(np.add.reduce(paid)) and not np.isfinite(paid).all():
-                k = int(np.argmin(np.isfinite(paid)))
-                problem = f"paid {paid[k]}; expected a finite number"
-                raise RewardError(name, problem, completions.sample(int(rows[k])))
-            self.scores[name][rows] += paid
+            self.scores[name][where] += paid
             weight = self.weights[name]
             if weight != 1.0:
                 paid = paid * np.float32(weight)
@@ -95,15 +91,14 @@ class WeightedSum:
         success = np.ones(len(rows), np.bool_)
         for name, threshold in self.success_thresholds.items():
             # The rewards of an episode add up to its score only to float32 rounding.
-            success &= self.scores[name][rows] >= threshold - 1e-6
+            rounding = 1e-6 * max(1.0, abs(threshold))
+            success &= self.scores[name][rows] >= threshold - rounding
         return success
 
 
-def _reward_error(
-    name: str, error: Exception, rows: Rows, completions: Completions
-) -> RewardError:
+def _reward_error(name: str, error: Exception, rows: Rows, completions: Completions) -> RewardError:
     if isinstance(error, RewardError):  # knows the very sample, but not its name in the sum
         return RewardError(name, error.problem, error.sample)
-    where = f" (in a batch of {len(rows)}, of which this is the first)" if len(rows) > 1 else ""
-    problem = f"raised {type(error).__name__}: {error}{where}"
+    batch = f" (in a batch of {len(rows)}; this is the first)" if len(rows) > 1 else ""
+    problem = f"raised {type(error).__name__}: {error}{batch}"
     return RewardError(name, problem, completions.sample(int(rows[0])))

@@ -16,17 +16,26 @@ class Length:
     """How long the text is, or how near its length is to a target.
 
     With t tokens, the end-of-text token not counted, the score is t / `max_new_tokens`, from 0
-    to 1; with a target n it is 1 - |t - n| / n, which is 1 at the target and may fall below 0.
+    to 1. With a target of n tokens it is 1 - |t - n| / n: 0 for the empty text, 1 at the target,
+    0 again at twice the target and negative beyond.
 
     Args:
         target: Wanted length in tokens; None for the longer the better.
+
+    Raises:
+        ValueError: If the target is not a whole number of at least 1.
     """
 
     target: int | None = None
 
     def __post_init__(self) -> None:
-        if self.target is not None and self.target < 1:
-            raise ValueError(f"length: target is a number of tokens >= 1, got {self.target}.")
+        target = self.target
+        if target is None:
+            return
+        if not isinstance(target, int) or isinstance(target, bool) or target < 1:
+            raise ValueError(
+                f"length: target is a whole number of tokens, at least 1, got {target!r}."
+            )
 
     def start(self, rows: Rows, completions: Completions) -> None:
         """Nothing to remember: the length is in the completions."""
@@ -38,9 +47,8 @@ class Length:
         written = completions.lengths(rows)
         length = written - (tokens == completions.tokenizer.eos_token_id)
         budget = completions.max_new_tokens
-        # The score of the empty text counts as 0, so the first token is paid the whole score.
-        before = np.where(written == 1, 0.0, self._score(written - 1, budget))
-        return (self._score(length, budget) - before).astype(np.float32)
+        gain = self._score(length, budget) - self._score(written - 1, budget)
+        return gain.astype(np.float32)
 
     def _score(self, length: NDArray[np.int64], budget: int) -> NDArray[np.float64]:
         score: NDArray[np.float64]

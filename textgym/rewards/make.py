@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib import import_module
-from typing import Any, TypeAlias, cast, get_args
+from typing import Any, NamedTuple, TypeAlias, get_args
+
+import numpy as np
 
 from textgym.registry import Registry
 from textgym.rewards.base import Reward, Score
@@ -13,8 +17,13 @@ from textgym.rewards.combine import WeightedSum
 from textgym.rewards.functions import from_function, function_name
 from textgym.rewards.shaping import Every, Timing, shape
 
-RewardSpec: TypeAlias = "str | Mapping[str, Any] | Sequence[Any] | Callable[..., Any] | Reward | Score"
+RewardSpec: TypeAlias = (
+    "str | Mapping[str, Any] | Sequence[Any] | Callable[..., Any] | Reward | Score"
+)
 """Whatever says which reward is meant; JSON-able but for functions and objects."""
+
+_HEAVIEST = 1e30
+"""Weights beyond this are refused: a reward times its weight is a float32."""
 
 _REGISTRY: Registry[Any] = Registry("reward")
 _REGISTRY.register("edit_distance", "textgym.rewards.edit_distance:EditDistance")
@@ -51,28 +60,36 @@ def register(name: str, factory: Callable[..., Any] | str, *, replace: bool = Fa
     _REGISTRY.register(name, factory, replace=replace)
 
 
-def make(
-    spec: RewardSpec, timing: Timing = "immediate", every: Every = "token"
-) -> WeightedSum:
-    """Make the reward that a spec asks for.
+class Part(NamedTuple):
+    """One reward of a sum, as yet without a timing."""
+
+    weight: float
+    reward: Reward | Score
+
+
+def make(spec: RewardSpec, timing: Timing = "immediate", every: Every = "token") -> WeightedSum:
+    """The reward that a spec asks for.
 
     Args:
         spec: One of
-            a registered name, `"sentiment"`;
-            a mapping with `"name"`, the rest being its parameters;
-            `"package.module:function"`;
-            a function, a TRL reward function, a `Score` or a `Reward`;
-            several: a mapping of names to weights (or to specs, which may hold a `"weight"`), or
-            a list of specs.
+
+            * a name;
+            * `"package.module:function"`, for what can be imported;
+            * a function, a TRL reward function, a `Score` or a `Reward`, or a class of them;
+            * a mapping with one of these under `"name"`; `"weight"`, if given, is the reward's
+              weight, and all else are its parameters;
+            * for several, a mapping of names to weights, to parameters, or to any of the above;
+              or a list of any of the above. The key of a mapping is what `info` and logs call
+              the reward.
         timing: Pay scores as the text gains them, or whole with the last token.
         every: Score after every token, or after whole words or sentences only.
 
     Returns:
-        The weighted sum of the rewards asked for, with state of its own: an object in the spec
+        The weighted sum of the rewards asked for, with state of its own: a `Reward` in the spec
         is copied, so that one object can be given to several environments.
 
     Raises:
-        ValueError: If a name, timing or `every` is unknown; the message lists those that exist.
+        ValueError: If a name, a weight, timing or `every` is refused, or nothing is asked for.
         TypeError: If the spec is none of the above, or a parameter is unknown.
     """
     for argument, value, allowed in (
@@ -81,81 +98,101 @@ def make(
     ):
         if value not in allowed:
             raise ValueError(f"{argument} is one of {', '.join(allowed)}, got {value!r}.")
-    rewards: dict[str, Reward] = {}
-    weights: dict[str, float] = {}
-    thresholds: dict[str, float] = {}
-    for name, weight, part in _parts(spec):
-        if name in rewards:
+    parts = build(spec)
+    thresholds = {
+        name: getattr(part.reward, "success_threshold", None) for name, part in parts.items()
+    }
+    return WeightedSum(
+        rewards={name: shape(part.reward, timing, every) for name, part in parts.items()},
+        weights={name: part.weight for name, part in parts.items()},
+        success_thresholds={n: float(t) for n, t in thresholds.items() if t is not None},
+    )
+
+
+def build(spec: RewardSpec) -> dict[str, Part]:
+    """The single rewards that a spec asks for, by name; see `make`."""
+    parts: dict[str, Part] = {}
+    for name, single in _singles(spec):
+        if name in parts:
             raise ValueError(
                 f"two rewards are called {name!r}; give a mapping with a name of your own for "
                 "each, such as {'short': {'name': 'length', 'target': 10}}."
             )
-        reward = _build(part)
-        threshold = getattr(reward, "success_threshold", None)
-        if threshold is not None:
-            thresholds[name] = float(threshold)
-        rewards[name] = shape(reward, timing, every)
-        weights[name] = weight
-    return WeightedSum(rewards, weights, thresholds)
+        parts[name] = _build(name, single)
+    if not parts:
+        raise ValueError(f"reward={spec!r} asks for no reward; name at least one of {names()}.")
+    return parts
 
 
-def _parts(spec: RewardSpec) -> list[tuple[str, float, Any]]:
-    """Name, weight and spec of each single reward in a spec."""
+def _singles(spec: Any) -> list[tuple[str, Any]]:
+    """Each single reward in a spec: what it is called, and its own spec."""
     if isinstance(spec, Mapping) and "name" not in spec:
-        if not spec:
-            raise ValueError("the mapping of rewards is empty; name at least one reward.")
-        return [_named(str(name), value) for name, value in spec.items()]
-    if isinstance(spec, Sequence) and not isinstance(spec, str):
-        if not spec:
-            raise ValueError("the list of rewards is empty; name at least one reward.")
-        return [part for item in spec for part in _parts(item)]
-    if isinstance(spec, Mapping):
-        return [_named(str(spec["name"]), spec)]
-    return [(_label(spec), 1.0, spec)]
+        return [_named(str(key), value) for key, value in spec.items()]
+    if isinstance(spec, Sequence) and not isinstance(spec, (str, bytes)):
+        return [single for item in spec for single in _singles(item)]
+    return [(_label(spec["name"] if isinstance(spec, Mapping) else spec), spec)]
 
 
-def _named(name: str, value: Any) -> tuple[str, float, Any]:
-    """One item of a mapping: a weight for the reward of that name, or a spec under that name."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return _label(name), float(value), name
+def _named(key: str, value: Any) -> tuple[str, Any]:
+    """One item of a mapping: a weight or parameters for the reward `key`, or a spec so called."""
+    if _is_number(value):
+        return _label(key), {"name": key, "weight": value}
     if isinstance(value, Mapping):
-        params = {"name": name, **value}
-        weight = params.pop("weight", 1.0)
-        if not isinstance(weight, (int, float)) or isinstance(weight, bool):
-            raise TypeError(f"reward {name!r}: weight is a number, got {weight!r}.")
-        return _label(name), float(weight), params
-    return name, 1.0, value
+        return _label(key), {"name": key, **value}
+    return key, value
 
 
-def _label(spec: Any) -> str:
-    """What a reward is called in `info` and in logs."""
-    if isinstance(spec, str):
-        return spec.rpartition(":")[2]
-    return function_name(spec)
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
 
 
-def _build(spec: Any) -> Reward | Score:
-    """The object that a spec of one reward means, as yet without a timing."""
-    made = spec
-    if isinstance(spec, (str, Mapping)):
-        name = spec if isinstance(spec, str) else str(spec["name"])
-        if ":" in name:
-            made = _import(name)
-            params = {} if isinstance(spec, str) else {k: v for k, v in spec.items() if k != "name"}
-            if params or isinstance(made, type):
-                made = made(**params)
-        else:
-            made = _REGISTRY.resolve(spec)
+def _label(target: Any) -> str:
+    """What a reward is called if nobody says otherwise."""
+    return target.rpartition(":")[2] if isinstance(target, str) else function_name(target)
+
+
+def _build(label: str, spec: Any) -> Part:
+    """The object that the spec of a single reward means."""
+    params = dict(spec) if isinstance(spec, Mapping) else {"name": spec}
+    target, weight = params.pop("name"), params.pop("weight", 1.0)
+    if not _is_number(weight) or not abs(weight) <= _HEAVIEST:
+        raise ValueError(f"reward {label!r}: weight is a finite number, got {weight!r}.")
+    if isinstance(target, str) and ":" not in target:
+        made: Any = _REGISTRY.make(target, **params)
+    else:
+        made = _import(target) if isinstance(target, str) else target
+        if isinstance(made, type):
+            made = made(**params)
+        elif params:
+            made = _partial(label, made, params)
     if isinstance(made, Reward):
-        return copy.deepcopy(made)
+        return Part(float(weight), _copied(label, made))
     if isinstance(made, Score):
-        return made
+        return Part(float(weight), made)
     if callable(made):
-        return from_function(made)
+        return Part(float(weight), from_function(made))
     raise TypeError(
         f"expected a reward as a name, a mapping, a function, or an object with `score` or with "
         f"`start` and `step`; got {spec!r} ({type(spec).__name__})."
     )
+
+
+def _partial(label: str, function: Any, params: dict[str, Any]) -> Callable[..., Any]:
+    try:
+        inspect.signature(function).bind_partial(**params)
+    except TypeError as error:
+        raise TypeError(f"reward {label!r}: {error}. Given: {', '.join(params)}.") from error
+    return partial(function, **params)
+
+
+def _copied(label: str, reward: Reward) -> Reward:
+    try:
+        return copy.deepcopy(reward)
+    except TypeError as error:
+        raise TypeError(
+            f"reward {label!r} cannot be copied, and every environment needs one of its own: "
+            f"{error}. Give its class instead, or define __deepcopy__."
+        ) from error
 
 
 def _import(path: str) -> Any:
@@ -168,6 +205,6 @@ def _import(path: str) -> Any:
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(
             f"reward {path!r} cannot be imported: {error}. Expected 'package.module:function', "
-            "with the package installed or in the current directory."
+            "of a package that is installed or a module that stands beside the script."
         ) from error
-    return cast("Any", made)
+    return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -9,10 +10,16 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Sentiment:
-    """How positive the text is: VADER's compound score, from -1 to 1.
+    """How positive the English text is: VADER's compound score, from -1 to 1.
+
+    The empty text and one without a word of the lexicon score 0. Capitals, exclamation marks,
+    emoticons and emoji count.
 
     Args:
         wanted: "positive" pays the compound score, "negative" its opposite.
+
+    Raises:
+        ValueError: If `wanted` is something else.
 
     Source: C. J. Hutto and E. Gilbert, VADER: A Parsimonious Rule-based Model for Sentiment
     Analysis of Social Media Text, ICWSM 2014; computed by vaderSentiment.
@@ -22,9 +29,7 @@ class Sentiment:
 
     def __post_init__(self) -> None:
         if self.wanted not in ("positive", "negative"):
-            raise ValueError(
-                f"sentiment: wanted is 'positive' or 'negative', got {self.wanted!r}."
-            )
+            raise ValueError(f"sentiment: wanted is 'positive' or 'negative', got {self.wanted!r}.")
 
     def __call__(self, text: str) -> float:
         """The compound score, or its opposite."""
@@ -37,4 +42,7 @@ def _analyzer() -> Any:
     """VADER with its lexicon of 7,500 words, which takes a moment to read."""
     from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
-    return SentimentIntensityAnalyzer()
+    with warnings.catch_warnings():
+        # It reads its lexicon with codecs.open, deprecated since Python 3.14.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return SentimentIntensityAnalyzer()

@@ -12,8 +12,8 @@ and Russell, 1999) with the score as the potential, the final score being the ta
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+import reprlib
+from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from textgym.completion import Completions, Sample
 from textgym.dynamics import Rows
-from textgym.rewards.base import Reward, Score
+from textgym.rewards.base import Reward, RewardError, Score, checked
 
 Timing: TypeAlias = Literal["immediate", "delayed"]
 """When a score is paid: as the text gains it, or whole with the last token."""
@@ -29,23 +29,36 @@ Timing: TypeAlias = Literal["immediate", "delayed"]
 Every: TypeAlias = Literal["token", "word", "sentence"]
 """How often an immediate score is taken: a score that costs may wait for the end of a unit."""
 
-_UNFINISHED = {
-    "word": re.compile(r"\s*\S*\Z"),
-    "sentence": re.compile(r"[^.!?…。！？\n]*\Z"),
-}
+_LARGEST = 1e38
+"""Scores beyond this are refused: the difference of two must still be a float32."""
+
+_SENTENCE_ENDS = ".!?…。！？\n"  # noqa: RUF001  # those of Chinese and Japanese among them
 
 
-def shape(rewards_or_score: Reward | Score, timing: Timing, every: Every) -> Reward:
+def whole_words(text: str) -> int:
+    """The length of a text up to its last word that has ended: that white space follows."""
+    if text and not text[-1].isspace():
+        text = text[: -len(text.rsplit(maxsplit=1)[-1])]
+    return len(text.rstrip())
+
+
+def whole_sentences(text: str) -> int:
+    """The length of a text up to its last full stop, other end of a sentence, or line break."""
+    return 1 + max(map(text.rfind, _SENTENCE_ENDS))
+
+
+_WHOLE: dict[str, Callable[[str], int]] = {"word": whole_words, "sentence": whole_sentences}
+
+
+def shape(reward: Reward | Score, timing: Timing, every: Every) -> Reward:
     """Make a reward with the wanted timing.
 
     A `Reward` pays by the token already: `every` does not touch it, and delayed it pays its sum
     with the last token.
     """
-    if isinstance(rewards_or_score, Reward):
-        return rewards_or_score if timing == "immediate" else DelayedReward(rewards_or_score)
-    if timing == "immediate":
-        return ImmediateScore(rewards_or_score, every)
-    return DelayedScore(rewards_or_score)
+    if isinstance(reward, Reward):
+        return reward if timing == "immediate" else DelayedReward(reward)
+    return ImmediateScore(reward, every) if timing == "immediate" else DelayedScore(reward)
 
 
 class ImmediateScore:
@@ -59,8 +72,8 @@ class ImmediateScore:
 
     def __init__(self, score: Score, every: Every = "token") -> None:
         self._score = score
-        self._unfinished = _UNFINISHED.get(every)
-        self._text_only = getattr(score, "text_only", False) or self._unfinished is not None
+        self._text_only = getattr(score, "text_only", False)
+        self._whole = _WHOLE.get(every)
         self._paid = np.zeros(0)
         self._scored: list[str] = []
 
@@ -80,25 +93,30 @@ class ImmediateScore:
         rewards = np.zeros(len(rows), np.float32)
         due, samples = self._due(rows, completions)
         if samples:
-            scores = _scores(self._score, samples)
-            rewards[due] = scores - self._paid[rows[due]]
-            self._paid[rows[due]] = scores
+            rewards[due] = _scores(self._score, samples) - self._paid[rows[due]]
+            # What was paid and not what was meant, so that the rounding of each reward to
+            # float32 is made good by the next and the sum is as near to the score as one float32.
+            self._paid[rows[due]] += rewards[due]
         return rewards
 
     def _due(self, rows: Rows, completions: Completions) -> tuple[list[int], list[Sample]]:
         """Which of `rows` have something new to score, and what."""
         due: list[int] = []
         samples: list[Sample] = []
-        ended = completions.ended[rows].tolist()
-        for k, row in enumerate(rows.tolist()):
+        for k, (row, ended) in enumerate(
+            zip(rows.tolist(), completions.ended[rows].tolist(), strict=True)
+        ):
             text = completions.text(row)
             length = None
-            if self._unfinished is not None and not ended[k]:
-                match = self._unfinished.search(text)
-                length = match.start() if match else 0
+            if self._whole is not None and not ended:
+                length = self._whole(text)
                 text = text[:length]
-            # The text of an episode that ends must be scored even if it stayed empty.
-            if not self._text_only or text != self._scored[row] or (ended[k] and not text):
+            # A token that left the text as it was matters to a score of token ids, and where it
+            # ends an episode without any text, which has not been scored before.
+            silent_token_counts = (
+                not text and ended if self._text_only else ended or self._whole is None
+            )
+            if text != self._scored[row] or silent_token_counts:
                 self._scored[row] = text
                 due.append(k)
                 samples.append(completions.sample(row, length))
@@ -143,15 +161,28 @@ class DelayedReward:
         self, rows: Rows, tokens: NDArray[np.int64], completions: Completions
     ) -> NDArray[np.float32]:
         """The sum of the episode's rewards where it ended, 0 elsewhere, float32 (k,)."""
-        self._held[rows] += self._reward.step(rows, tokens, completions)
+        paid = self._reward.step(rows, tokens, completions)
+        self._held[rows] += checked(type(self._reward).__name__, paid, rows, completions)
         return np.where(completions.ended[rows], self._held[rows], 0.0).astype(np.float32)
 
 
 def _scores(score: Score, samples: Sequence[Sample]) -> NDArray[np.float64]:
-    scores = np.asarray(score.score(samples), np.float64)
-    if scores.shape != (len(samples),):
-        raise ValueError(
-            f"it returned an array of shape {scores.shape} for {len(samples)} samples; "
-            f"expected one number for each, shape ({len(samples)},)"
-        )
+    """The checked scores of some samples, float64 (k,)."""
+    name = type(score).__name__
+    try:
+        values = np.asarray(score.score(samples))
+    except RewardError:
+        raise
+    except Exception as error:
+        batch = f" (in a batch of {len(samples)}; this is the first)" if len(samples) > 1 else ""
+        problem = f"raised {type(error).__name__}: {error}{batch}"
+        raise RewardError(name, problem, samples[0]) from error
+    if values.shape != (len(samples),) or values.dtype.kind not in "biuf":
+        problem = f"returned {reprlib.repr(values)}; expected {len(samples)} numbers, one a sample"
+        raise RewardError(name, problem, samples[0])
+    scores = values.astype(np.float64)
+    fits = np.abs(scores) <= _LARGEST  # False for a NaN too
+    if not fits.all():
+        k = int(np.argmin(fits))
+        raise RewardError(name, f"returned {scores[k]}; expected a finite number", samples[k])
     return scores

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textgym.completion import Completions
-from textgym.dynamics import Rows
+from textgym.dynamics import Rows, index
+from textgym.rewards.base import RewardError
 
 
 class TargetToken:
@@ -16,12 +17,12 @@ class TargetToken:
     from 0 to 1, and 1 counts as success.
 
     Args:
-        target: The wanted token's text. None takes the first token of the prompt's reference,
-            so that the wanted token depends on the prompt.
+        target: The wanted token's text. None takes the prompt's reference, so that the wanted
+            token depends on the prompt.
 
     Raises:
-        ValueError: When an episode begins, if there is neither a target nor a reference, or the
-            target is not one token of the vocabulary.
+        RewardError: When an episode begins, if there is neither a target nor a reference, or it
+            is not one token of the vocabulary.
     """
 
     success_threshold = 1.0
@@ -29,7 +30,7 @@ class TargetToken:
     def __init__(self, target: str | None = None) -> None:
         self.target = target
         self._wanted = np.zeros(0, np.int64)
-        self._ids: dict[str, int] = {}
+        self._ids: dict[str | None, int] = {}
 
     def start(self, rows: Rows, completions: Completions) -> None:
         """Look up the wanted token of each row."""
@@ -37,27 +38,31 @@ class TargetToken:
             self._wanted = np.zeros(completions.num_rows, np.int64)
         for row in rows.tolist():
             text = completions.examples[row].reference if self.target is None else self.target
-            if text is None:
-                raise ValueError(
-                    "it needs a target, and this prompt has no reference to take it from; "
-                    "give {'name': 'target_token', 'target': '...'} or a task with references"
-                )
             if text not in self._ids:
-                self._ids[text] = _single_token(text, completions)
+                self._ids[text] = _single_token(text, row, completions)
             self._wanted[row] = self._ids[text]
 
     def step(
         self, rows: Rows, tokens: NDArray[np.int64], completions: Completions
     ) -> NDArray[np.float32]:
         """1 / `max_new_tokens` for the wanted token and 0 for any other, float32 (k,)."""
-        return (tokens == self._wanted[rows]) * np.float32(1.0 / completions.max_new_tokens)
+        found = tokens == self._wanted[index(rows, completions.num_rows)]
+        rewards: NDArray[np.float32] = found * np.float32(1.0 / completions.max_new_tokens)
+        return rewards
 
 
-def _single_token(text: str, completions: Completions) -> int:
+def _single_token(text: str | None, row: int, completions: Completions) -> int:
+    if text is None:
+        problem = (
+            "needs a target, and this prompt has no reference to take it from; give "
+            "{'name': 'target_token', 'target': '...'} or a task with references"
+        )
+        raise RewardError("target_token", problem, completions.sample(row))
     ids = completions.tokenizer.encode_plain(text)
     if len(ids) != 1:
-        raise ValueError(
-            f"the target {text!r} is {len(ids)} tokens for {completions.tokenizer}; expected one. "
-            "Choose a shorter or more common text"
+        problem = (
+            f"wants {text!r}, which is {len(ids)} tokens for {completions.tokenizer}; expected "
+            "one. Choose a shorter or more common text"
         )
+        raise RewardError("target_token", problem, completions.sample(row))
     return ids[0]

@@ -1,0 +1,172 @@
+"""What a person sees of a training run while it goes on, and what is kept of it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+from stable_baselines3.common.callbacks import BaseCallback
+
+from agents.episodes import Episode, EpisodeRecorder
+from textgym.rendering import to_rich
+from textgym.tokenizer import Tokenizer
+
+
+class EpisodeCallback(BaseCallback):
+    """Collects the episodes of a rollout; a base for callbacks that look at texts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.episodes: list[Episode] = []
+
+    def _on_training_start(self) -> None:
+        self._recorder = EpisodeRecorder(self.training_env.num_envs)
+
+    def _on_rollout_start(self) -> None:
+        self.episodes = []
+
+    def _on_step(self) -> bool:
+        step = (self.locals[key] for key in ("actions", "rewards", "dones", "infos"))
+        self.episodes += self._recorder.add(*step).values()
+        return True
+
+
+class SampleLog(EpisodeCallback):
+    """Writes texts of every rollout to a JSON-lines file, and logs what each reward paid.
+
+    A line holds `timesteps`, `prompt`, `text`, `score`, `scores`, `token_ids` and `rewards`.
+    Logged are `rewards/<name>/mean` and `rewards/<name>/std`, without weights, and
+    `completions/mean_length`, over the episodes that ended in the rollout.
+
+    Args:
+        path: The file; appended to.
+        samples: Texts of each rollout to write.
+    """
+
+    def __init__(self, path: Path, samples: int = 8) -> None:
+        super().__init__()
+        self._path = path
+        self._samples = samples
+
+    def _on_rollout_end(self) -> None:
+        if not self.episodes:
+            return
+        for name in self.episodes[0].scores:
+            scores = [episode.scores[name] for episode in self.episodes]
+            self.logger.record(f"rewards/{name}/mean", float(np.mean(scores)))
+            self.logger.record(f"rewards/{name}/std", float(np.std(scores)))
+        lengths = [len(episode.token_ids) for episode in self.episodes]
+        self.logger.record("completions/mean_length", float(np.mean(lengths)))
+        with self._path.open("a", encoding="utf-8") as file:
+            for episode in self.episodes[: self._samples]:
+                file.write(json.dumps(self._record(episode), ensure_ascii=False) + "\n")
+
+    def _record(self, episode: Episode) -> dict[str, Any]:
+        return {
+            "timesteps": self.num_timesteps,
+            "prompt": episode.prompt,
+            "text": episode.text,
+            "score": round(episode.score, 6),
+            "scores": {name: round(score, 6) for name, score in episode.scores.items()},
+            "token_ids": episode.token_ids,
+            "rewards": [round(reward, 6) for reward in episode.rewards],
+        }
+
+
+class LiveView(EpisodeCallback):
+    """Shows a run as it goes on: progress, mean score and its course, and fresh samples.
+
+    In a terminal the view is redrawn in place; elsewhere it is one line a rollout.
+
+    Args:
+        total_timesteps: Tokens of the whole run.
+        tokenizer: Shows single tokens.
+        console: Where to print.
+        samples: Texts shown at a time.
+    """
+
+    def __init__(
+        self, total_timesteps: int, tokenizer: Tokenizer, console: Console, samples: int = 3
+    ) -> None:
+        super().__init__()
+        self._tokenizer = tokenizer
+        self._console = console
+        self._samples = samples
+        self._means: list[float] = []
+        self._shown: deque[Episode] = deque(maxlen=samples)
+        self._progress = Progress(
+            TextColumn("{task.description:<10}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f} tokens"),
+            TextColumn("[dim]about[/]"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=console,
+        )
+        self._task = self._progress.add_task("writing", total=total_timesteps)
+        self._live = Live(
+            get_renderable=self._render, console=console, refresh_per_second=4, transient=True
+        )
+
+    def _on_training_start(self) -> None:
+        super()._on_training_start()
+        self._started = time.perf_counter()
+        if self._console.is_terminal:
+            self._live.start()
+
+    def _on_rollout_start(self) -> None:
+        super()._on_rollout_start()
+        self._progress.update(self._task, description="writing")
+
+    def _on_step(self) -> bool:
+        super()._on_step()
+        self._progress.update(self._task, completed=self.num_timesteps)
+        return True
+
+    def _on_rollout_end(self) -> None:
+        self._progress.update(self._task, description="learning")
+        if not self.episodes:
+            return
+        self._means.append(float(np.mean([episode.score for episode in self.episodes])))
+        self._shown.extend(self.episodes[: self._samples])
+        if not self._console.is_terminal:
+            self._console.print(self._summary())
+
+    def _on_training_end(self) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Take the view off the terminal; also where training ended with an error."""
+        self._live.stop()
+
+    def _render(self) -> Group:
+        samples = [to_rich(episode.transcript(self._tokenizer)) for episode in self._shown]
+        gaps = (part for sample in samples for part in (Text(), sample))
+        return Group(self._progress, self._summary(), *gaps)
+
+    def _summary(self) -> Text:
+        if not self._means:
+            return Text("the first texts are being written", style="dim")
+        rate = self.num_timesteps / (time.perf_counter() - self._started)
+        return Text.assemble(
+            ("mean score ", "dim"),
+            (f"{self._means[-1]:+.3f}", "bold"),
+            f"  {sparkline(self._means)}  ",
+            (f"{self.num_timesteps:,} tokens, {rate:,.0f} a second", "dim"),
+        )
+
+
+def sparkline(values: list[float], width: int = 24) -> str:
+    """The last values as a row of bars, the lowest of them empty and the highest full."""
+    values = values[-width:]
+    low, high = min(values), max(values)
+    steps = " ▁▂▃▄▅▆▇█"
+    span = (high - low) or 1.0
+    return "".join(steps[round((value - low) / span * (len(steps) - 1))] for value in values)

@@ -1,0 +1,213 @@
+"""The settings of a training run: command line, run file and documentation in one dataclass."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+import tyro
+import yaml
+from tyro.constructors import PrimitiveConstructorSpec
+
+from textgym.files import atomic_write
+from textgym.registry import did_you_mean
+
+
+def parse_spec(text: str) -> Any:
+    """A task or reward as people type it.
+
+    A name; JSON, `{"name": "length", "target": 20}`; or names with weights,
+    `sentiment=1,length=0.1`.
+    """
+    if text.lstrip().startswith(("{", "[")):
+        return json.loads(text)
+    if "=" in text:
+        pairs = [part.partition("=") for part in text.split(",")]
+        return {name.strip(): float(weight) for name, _, weight in pairs}
+    return text
+
+
+Spec: TypeAlias = Annotated[
+    Any,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="NAME|JSON",
+        instance_from_str=lambda words: parse_spec(words[0]),
+        is_instance=lambda value: isinstance(value, (str, Mapping, Sequence)),
+        str_from_instance=lambda value: [value if isinstance(value, str) else json.dumps(value)],
+    ),
+]
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Train a language model with a reward at every token."""
+
+    output: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Directory of the run, which must not hold one yet. None makes a new one under runs/."""
+    total_timesteps: int = 16_384
+    """Tokens to write in training."""
+    seed: int = 0
+    """Seed of prompts and sampling; the same command with the same seed repeats the run."""
+
+    model: str = "builtin"
+    """Language model to train: "builtin", a local directory in Hugging Face layout, or a hub id."""
+    tokenizer: str | None = None
+    """Tokenizer: as for the model; None takes the model's own."""
+    task: Spec = "continuation"
+    """Where prompts come from: a name (see `textgym list`) or JSON such as
+    {"name": "file", "path": "prompts.jsonl"}."""
+    reward: Spec = "sentiment"
+    """What is paid: a name (see `textgym list`), package.module:function, weights such as
+    sentiment=1,length=0.1, or JSON such as {"name": "length", "target": 20}."""
+    timing: Literal["immediate", "delayed"] = "immediate"
+    """Pay each token what the score gained by it, or the last token the whole score."""
+    every: Literal["token", "word", "sentence"] = "token"
+    """How often an immediate score is taken; less often for scores that cost."""
+    max_new_tokens: int = 16
+    """Budget of a completion, in tokens."""
+    context_length: int | None = None
+    """Tokens that an observation holds; None for what the longest prompt needs."""
+    stop: tuple[str, ...] = ()
+    """Strings that end an episode."""
+    budget_is_terminal: bool = False
+    """Treat the end of the budget as part of the task: no bootstrapping there."""
+    prompt_truncation: Literal["error", "left"] = "error"
+    """What becomes of prompts that do not fit: refused, or only their end is kept."""
+
+    algo: Literal["ppo", "a2c"] = "ppo"
+    """Stable-Baselines3 algorithm."""
+    n_envs: int = 64
+    """Texts written side by side."""
+    n_steps: int = 16
+    """Tokens that each of them gets between updates."""
+    learning_rate: float = 3e-4
+    """Step size of the optimizer."""
+    batch_size: int = 256
+    """Tokens in a mini-batch (PPO); a whole rollout if that is smaller."""
+    n_epochs: int = 2
+    """Passes over the collected tokens in an update (PPO)."""
+    gamma: float = 1.0
+    """Discount. At 1, immediate and delayed rewards are the same objective."""
+    gae_lambda: float = 0.95
+    """Bias against variance in the advantage estimate."""
+    clip_range: float = 0.2
+    """Clipping of the probability ratio (PPO)."""
+    ent_coef: float = 0.0
+    """Weight of the entropy bonus."""
+    vf_coef: float = 0.5
+    """Weight of the value loss."""
+    max_grad_norm: float = 0.5
+    """Largest norm of a gradient."""
+    target_kl: float | None = None
+    """Stop an update early at this approximate KL divergence (PPO)."""
+
+    eval_prompts: int = 64
+    """Held-out prompts on which the model is judged before and after."""
+    device: str = "auto"
+    """"auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", "mps"."""
+
+    def __post_init__(self) -> None:
+        for name in ("total_timesteps", "max_new_tokens", "n_envs", "n_steps", "batch_size",
+                     "n_epochs", "eval_prompts", "learning_rate", "max_grad_norm"):
+            _check(name, getattr(self, name), getattr(self, name) > 0, "above 0")
+        for name in ("gamma", "gae_lambda"):
+            _check(name, getattr(self, name), 0 <= getattr(self, name) <= 1, "from 0 to 1")
+        rollout = self.n_envs * self.n_steps
+        if self.algo == "ppo" and self.batch_size < rollout and rollout % self.batch_size:
+            fits = max(d for d in range(1, self.batch_size + 1) if rollout % d == 0)
+            raise ValueError(
+                f"batch_size={self.batch_size} does not divide a rollout of n_envs * n_steps = "
+                f"{self.n_envs} * {self.n_steps} = {rollout} tokens, so that the last mini-batch "
+                f"of each pass would be smaller. Give batch_size={fits}, or other n_envs."
+            )
+
+    def env_kwargs(self, split: str = "train") -> dict[str, Any]:
+        """Arguments of `TextGen-v0`."""
+        return {
+            "task": self.task,
+            "split": split,
+            "reward": self.reward,
+            "timing": self.timing,
+            "every": self.every,
+            "tokenizer": self.tokenizer or self.model,
+            "max_new_tokens": self.max_new_tokens,
+            "context_length": self.context_length,
+            "stop": self.stop,
+            "budget_is_terminal": self.budget_is_terminal,
+            "prompt_truncation": self.prompt_truncation,
+        }
+
+    def algorithm_kwargs(self) -> dict[str, Any]:
+        """Arguments of the SB3 algorithm."""
+        shared = {
+            "learning_rate": self.learning_rate,
+            "n_steps": self.n_steps,
+            "gamma": self.gamma,
+            "gae_lambda": self.gae_lambda,
+            "ent_coef": self.ent_coef,
+            "vf_coef": self.vf_coef,
+            "max_grad_norm": self.max_grad_norm,
+            "seed": self.seed,
+            "device": self.device,
+        }
+        if self.algo == "a2c":
+            return shared
+        return {
+            **shared,
+            "batch_size": min(self.batch_size, self.n_envs * self.n_steps),
+            "n_epochs": self.n_epochs,
+            "clip_range": self.clip_range,
+            "target_kl": self.target_kl,
+        }
+
+    def save(self, path: Path) -> None:
+        """Write a run file that `textgym train --config` repeats; the output is left out."""
+        values = {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in dataclasses.asdict(self).items()
+            if key != "output"
+        }
+        text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+        atomic_write(path, f"# textgym train --config {path.name} repeats this run.\n{text}")
+
+
+def config_arguments(path: Path) -> list[str]:
+    """A run file as command line arguments, so that both are read and checked by one parser.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not a YAML mapping of `RunConfig`'s fields.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"--config {path}: no such file.")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"--config {path} is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"--config {path}: expected a mapping of settings, got {values!r}.")
+    fields = {field.name for field in dataclasses.fields(RunConfig)}
+    arguments: list[str] = []
+    for key, value in values.items():
+        if key not in fields:
+            raise ValueError(f"--config {path}: no setting {key!r}; {did_you_mean(key, fields)}.")
+        option = f"--{key.replace('_', '-')}"
+        if isinstance(value, bool):
+            arguments.append(option if value else option.replace("--", "--no-", 1))
+        elif isinstance(value, list) and key not in ("task", "reward"):
+            arguments += [option, *map(str, value)] if value else []
+        elif isinstance(value, (dict, list)):
+            arguments += [option, json.dumps(value)]
+        else:
+            arguments += [option, str(value)]
+    return arguments
+
+
+def _check(name: str, value: Any, fits: bool, expected: str) -> None:
+    if not fits:
+        raise ValueError(f"{name} must be {expected}, got {value!r}.")

@@ -1,0 +1,82 @@
+"""Episodes as they come out of a vector environment: what was written, and what each token earned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textgym.rendering import Transcript
+from textgym.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Episode:
+    """A finished episode.
+
+    Attributes:
+        prompt: The prompt's text.
+        text: The completion's text.
+        token_ids: The completion's tokens.
+        rewards: What each of them earned.
+        scores: What each reward paid in all, without its weight, by name.
+    """
+
+    prompt: str
+    text: str
+    token_ids: list[int]
+    rewards: list[float]
+    scores: Mapping[str, float]
+
+    @property
+    def score(self) -> float:
+        """The sum of the rewards."""
+        return float(np.sum(self.rewards))
+
+    def transcript(self, tokenizer: Tokenizer) -> Transcript:
+        """The episode as it is shown to people."""
+        prompt_ids = np.array(tokenizer.encode(self.prompt), np.int64)
+        return Transcript(
+            self.prompt, tokenizer.pieces(prompt_ids, self.token_ids), self.rewards
+        )
+
+
+class EpisodeRecorder:
+    """Puts the steps of a vector environment together to episodes.
+
+    Args:
+        num_envs: Number of rows.
+    """
+
+    def __init__(self, num_envs: int) -> None:
+        self._tokens: list[list[int]] = [[] for _ in range(num_envs)]
+        self._rewards: list[list[float]] = [[] for _ in range(num_envs)]
+
+    def add(
+        self,
+        actions: NDArray[Any],
+        rewards: NDArray[Any],
+        dones: NDArray[Any],
+        infos: Sequence[Mapping[str, Any]],
+    ) -> dict[int, Episode]:
+        """Take one step of every row, as SB3 gives it.
+
+        Returns:
+            The episodes that ended with it, by row.
+        """
+        for row, (action, reward) in enumerate(
+            zip(actions.reshape(-1).tolist(), rewards.tolist(), strict=True)
+        ):
+            self._tokens[row].append(int(action))
+            self._rewards[row].append(reward)
+        ended = {}
+        for row in np.flatnonzero(dones).tolist():
+            info = infos[row]
+            ended[row] = Episode(
+                info["prompt"], info["text"], self._tokens[row], self._rewards[row], info["scores"]
+            )
+            self._tokens[row], self._rewards[row] = [], []
+        return ended

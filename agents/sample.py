@@ -1,0 +1,63 @@
+"""Texts of a model, shown with every token coloured by its reward."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rich.console import Console
+from stable_baselines3.common.utils import get_device
+
+from agents.config import Spec
+from agents.evaluation import evaluate, mean_score
+from agents.policy import TransformerPolicy
+from textgym.env import TextGenEnv
+from textgym.rendering import to_rich
+from textgym.tasks import Example, Task
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """Let a model write, and show what each of its tokens earns."""
+
+    model: str = "builtin"
+    """"builtin", a local directory (the model/ of a run), or a hub id."""
+    prompt: tuple[str, ...] = ("My lord, I",)
+    """One or more prompts to continue."""
+    reward: Spec = "sentiment"
+    """Reward that colours the tokens, as for `textgym train`."""
+    num_samples: int = 3
+    """Texts for each prompt."""
+    max_new_tokens: int = 32
+    """Budget of a text, in tokens."""
+    greedy: bool = False
+    """Take the likeliest token each time instead of sampling."""
+    seed: int = 0
+    """Seed of the sampling."""
+    device: str = "auto"
+    """"auto", "cpu", "cuda", ..."""
+
+
+def sample(config: SampleConfig, console: Console | None = None) -> None:
+    """Print texts as the config says, each with its score and the mean of all."""
+    console = console or Console()
+    examples = tuple(Example(prompt) for prompt in config.prompt)
+    env_kwargs = {
+        "task": Task("prompts", {"train": examples}),
+        "reward": config.reward,
+        "tokenizer": config.model,
+        "max_new_tokens": config.max_new_tokens,
+    }
+    env = TextGenEnv(**env_kwargs)
+    policy = TransformerPolicy(
+        env.observation_space, env.action_space, lambda _: 0.0, model=config.model
+    ).to(get_device(config.device))
+    prompts = [
+        {"prompt_index": index} for index in range(len(examples)) for _ in range(config.num_samples)
+    ]
+    episodes = evaluate(
+        policy, env_kwargs, prompts, seed=config.seed, deterministic=config.greedy
+    )
+    for episode in episodes:
+        console.print(to_rich(episode.transcript(env.tokenizer)), "")
+    if len(episodes) > 1:
+        console.print(f"mean score {mean_score(episodes):+.3f} over {len(episodes)} texts")

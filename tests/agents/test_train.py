@@ -1,0 +1,181 @@
+"""Whole runs from the command line, small."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from agents.cli import main
+from textgym.tokenizer import Tokenizer
+
+SMALL = [
+    "--total-timesteps", "128", "--n-envs", "8", "--n-steps", "8", "--max-new-tokens", "8",
+    "--n-epochs", "1", "--eval-prompts", "4",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory: pytest.TempPathFactory, byte_tokenizer: Tokenizer, make_llama: Any) -> str:
+    """A tiny random model with its tokenizer, as a directory."""
+    directory = tmp_path_factory.mktemp("model")
+    make_llama().save_pretrained(directory)
+    byte_tokenizer.save_pretrained(directory)
+    return str(directory)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, model_dir: str) -> Path:
+    """The directory of a finished run."""
+    output = tmp_path_factory.mktemp("runs") / "first"
+    assert main(["train", "--output", str(output), "--model", model_dir, *SMALL]) == 0
+    return output
+
+
+def progress(run: Path) -> list[dict[str, str]]:
+    with (run / "progress.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return [
+        {key: value for key, value in row.items() if "time/" not in key or "total" in key}
+        for row in rows
+    ]
+
+
+def test_a_run_leaves_what_the_readme_says(run: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    assert {path.name for path in run.iterdir()} >= {
+        "config.yaml", "progress.csv", "samples.jsonl", "samples.html", "curves.png", "model",
+    }  # fmt: skip
+    assert list(run.glob("events.out.tfevents.*"))
+    with Image.open(run / "curves.png") as curves:
+        assert curves.width > 400
+    assert progress(run)[-1]["time/total_timesteps"] == "128"
+    model = AutoModelForCausalLM.from_pretrained(run / "model")
+    tokenizer = AutoTokenizer.from_pretrained(run / "model")
+    assert model.config.vocab_size == len(tokenizer)
+
+
+def test_samples_add_up(run: Path) -> None:
+    lines = (run / "samples.jsonl").read_text(encoding="utf-8").splitlines()
+    samples = [json.loads(line) for line in lines]
+    assert len(samples) >= 4
+    for sample in samples:
+        assert len(sample["rewards"]) == len(sample["token_ids"])
+        assert np.isclose(sum(sample["rewards"]), sample["score"], atol=1e-4)
+        assert np.isclose(sample["scores"]["sentiment"], sample["score"], atol=1e-4)
+
+
+def test_the_config_repeats_the_run_exactly(run: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    assert main(["train", "--config", str(run / "config.yaml"), "--output", str(again)]) == 0
+    assert progress(again) == progress(run)
+    assert (again / "samples.jsonl").read_text() == (run / "samples.jsonl").read_text()
+
+
+def test_another_seed_is_another_run(run: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    arguments = ["--config", str(run / "config.yaml"), "--seed", "1", "--output", str(other)]
+    assert main(["train", *arguments]) == 0
+    assert (other / "samples.jsonl").read_text() != (run / "samples.jsonl").read_text()
+
+
+def test_a_run_is_never_overwritten(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (run / "progress.csv").read_bytes()
+    assert main(["train", "--output", str(run), *SMALL]) == 1
+    assert "holds a run already" in " ".join(capsys.readouterr().err.split())
+    assert (run / "progress.csv").read_bytes() == before
+
+
+def test_a2c_delayed_and_a_reward_of_ones_own(
+    tmp_path: Path, model_dir: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine_for_train.py").write_text("def vowels(text):\n    return text.count('e')\n")
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--algo", "a2c", "--timing", "delayed", "--reward", "mine_for_train:vowels"]
+    assert main(["train", "--output", "run", "--model", model_dir, *arguments, *SMALL]) == 0
+    sample = json.loads((tmp_path / "run" / "samples.jsonl").read_text().splitlines()[0])
+    assert all(reward == 0 for reward in sample["rewards"][:-1])
+    assert sample["rewards"][-1] == sample["text"].count("e")
+
+
+def test_a_failing_reward_ends_the_run_and_saves_the_model(
+    tmp_path: Path,
+    model_dir: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "failing_later.py").write_text(
+        "calls = 0\n"
+        "def fragile(text):\n"
+        "    global calls\n"
+        "    calls += 1\n"
+        "    if calls > 300:\n"
+        "        raise RuntimeError('the judge has left')\n"
+        "    return 0.0\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--reward", "failing_later:fragile", "--total-timesteps", "100000"]
+    assert main(["train", "--output", "run", "--model", model_dir, *SMALL, *arguments]) == 1
+    message = capsys.readouterr().err
+    for part in ("fragile", "the judge has left", "prompt:", "text:"):
+        assert part in message
+    assert (tmp_path / "run" / "model" / "model.safetensors").is_file()
+    assert (tmp_path / "run" / "progress.csv").stat().st_size > 0
+
+
+def test_sample_shows_texts_and_scores(
+    model_dir: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--model", model_dir, "--prompt", "My lord, I", "Good day", "--num-samples", "2"]
+    assert main(["sample", *arguments, "--max-new-tokens", "5"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("My lord, I") == shown.count("Good day") == 2
+    assert "mean score" in shown
+
+
+def test_list_names_everything_without_torch(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    shown = capsys.readouterr().out
+    for name in ("TextGen-v0", "continuation", "file", "sentiment", "edit_distance", "builtin"):
+        assert name in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "did you mean 'train'"),
+        (["train", "--reward", "sentimnt"], "did you mean 'sentiment'"),
+        (["train", "--task", "continuations"], "did you mean 'continuation'"),
+        (["train", "--model", "no/such/model/here"], "neither 'builtin', nor a directory"),
+        (["train", "--config", "none.yaml"], "no such file"),
+        (["train", "--config"], "wants a file"),
+        (["list", "all"], "takes no arguments"),
+    ],
+)
+def test_what_is_mistyped_fails_at_once_with_the_cure(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) in (1, 2)
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("option", ["--rewrd", "--algo=sac", "--n-envs=many"])
+def test_unknown_and_ill_typed_options_are_refused(
+    option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as refused:
+        main(["train", option])
+    assert refused.value.code == 2
+    assert "--help" in capsys.readouterr().err
