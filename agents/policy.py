@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 from gymnasium import spaces
 from safetensors.torch import load_file, save_file
-from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
-from agents.backbone import Backbone, ModelSpec, NextToken
+from agents.backbone import (
+    Backbone,
+    ModelSpec,
+    NextToken,
+    no_progress_bars,
+    tokenizer_files,
+)
 from textgym.files import atomic_directory
 from textgym.tokenizer import BUILTIN, Tokenizer
 
 VALUE_HEAD_FILE = "value_head.safetensors"
+
+_STALE = ("*.safetensors", "*.safetensors.index.json", "adapter_config.json")
+"""What would make a model's directory contradict itself after another was saved there."""
 
 
 class CausalLMExtractor(BaseFeaturesExtractor):
@@ -32,30 +42,21 @@ class CausalLMExtractor(BaseFeaturesExtractor):
         num_tokens: Size of the action space.
     """
 
-    def __init__(self, observation_space: spaces.Space, model: ModelSpec, num_tokens: int) -> None:
+    def __init__(self, observation_space: spaces.Space[Any], model: ModelSpec, num_tokens: int) -> None:
         context_length = _checked_context_length(observation_space)
         backbone = Backbone(model, num_tokens, context_length)
         super().__init__(observation_space, features_dim=backbone.width)
         self.backbone = backbone
 
-    def forward(self, observations: dict[str, Tensor]) -> NextToken:  # type: ignore[override]
+    def forward(self, observations: dict[str, Tensor]) -> NextToken:
         """Features of a batch of observations (n, L), as SB3 gives them: in any number type.
 
         Raises:
-            ValueError: If token ids are not whole numbers.
+            ValueError: If ids or mask are not whole numbers, or a row does not begin with a token.
         """
-        input_ids = observations["input_ids"]
-        if input_ids.is_floating_point():
-            # SB3 casts every Box to float32, which holds each id below 2**24 exactly.
-            as_ids = input_ids.long()
-            if not torch.equal(as_ids.to(input_ids.dtype), input_ids):
-                raise ValueError(
-                    f"input_ids are not whole numbers (the first row begins with "
-                    f"{input_ids[0, :4].tolist()}): something normalised the observations. "
-                    "Use VecNormalize(..., norm_obs=False)."
-                )
-            input_ids = as_ids
-        features: NextToken = self.backbone(input_ids, observations["attention_mask"])
+        features: NextToken = self.backbone(
+            _whole(observations, "input_ids"), _whole(observations, "attention_mask")
+        )
         return features
 
 
@@ -72,16 +73,19 @@ class _ActorAndCritic(nn.Module):
         return features.hidden
 
 
-class TransformerPolicyMixin:
+class TransformerPolicyMixin(BasePolicy):
     """What makes an SB3 actor-critic policy one of a causal LM; see `TransformerPolicy`."""
 
-    features_extractor: CausalLMExtractor
+    # SB3 annotates what these are in its own policies.
+    features_extractor: Any
+    mlp_extractor: Any
+    action_net: Any
     value_net: nn.Linear
 
     def __init__(
         self,
-        observation_space: spaces.Space,
-        action_space: spaces.Space,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
         lr_schedule: Schedule,
         model: ModelSpec = BUILTIN,
         optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
@@ -92,8 +96,7 @@ class TransformerPolicyMixin:
             raise ValueError("use_sde is for continuous actions, and tokens are not; leave it off.")
         if not isinstance(action_space, spaces.Discrete):
             raise ValueError(f"expected a Discrete action space of tokens, got {action_space}.")
-        self._model_spec = model
-        super().__init__(
+        super().__init__(  # an actor-critic policy's
             observation_space,
             action_space,
             lr_schedule,
@@ -108,7 +111,8 @@ class TransformerPolicyMixin:
     @property
     def backbone(self) -> Backbone:
         """The language model."""
-        return self.features_extractor.backbone
+        backbone: Backbone = self.features_extractor.backbone
+        return backbone
 
     def _build(self, lr_schedule: Schedule) -> None:
         """Make the heads and the optimizer; called by SB3's constructor."""
@@ -117,12 +121,13 @@ class TransformerPolicyMixin:
         self.value_net = nn.Linear(self.backbone.width, 1)
         nn.init.zeros_(self.value_net.weight)
         nn.init.zeros_(self.value_net.bias)
-        saved = Path(self.backbone.source or "") / VALUE_HEAD_FILE
-        if saved.is_file():
-            self.value_net.load_state_dict(load_file(saved))
+        if self.backbone.source is not None:
+            saved = Path(self.backbone.source, VALUE_HEAD_FILE)
+            if saved.is_file():
+                self.value_net.load_state_dict(load_file(saved))
         self.optimizer = self.optimizer_class(
             self.parameters(),
-            lr=lr_schedule(1),
+            lr=lr_schedule(1),  # type: ignore[call-arg]  # as SB3: each optimizer has it
             **self.optimizer_kwargs,
         )
 
@@ -132,7 +137,7 @@ class TransformerPolicyMixin:
             "observation_space": self.observation_space,
             "action_space": self.action_space,
             "lr_schedule": self._dummy_schedule,
-            "model": self._model_spec,
+            "model": self.features_extractor_kwargs["model"],
             "optimizer_class": self.optimizer_class,
             "optimizer_kwargs": self.optimizer_kwargs,
         }
@@ -141,19 +146,27 @@ class TransformerPolicyMixin:
         """Write the model as plain Hugging Face files, and the value head beside them.
 
         `AutoModelForCausalLM.from_pretrained(directory)` reads the model, and
-        `policy_kwargs={"model": directory}` the model and the value head. Files are written
-        elsewhere and renamed, so that an interruption leaves what was there.
+        `policy_kwargs={"model": directory}` the model and the value head. All is written
+        elsewhere first, so that a failure leaves what was there.
 
         Args:
-            directory: Where to; replaced if it is there.
-            tokenizer: The environment's tokenizer, to be saved along.
+            directory: Where to. Weights that are there already are replaced, other files stay.
+            tokenizer: The environment's tokenizer, to be saved along. None copies the tokenizer's
+                files from where the model came from, if they are there.
+
+        Raises:
+            FileExistsError: If `directory` is a file.
         """
-        with atomic_directory(Path(directory)) as temporary:
-            self.backbone.model.save_pretrained(temporary)
+        with atomic_directory(directory, stale=_STALE) as temporary:
+            with no_progress_bars():
+                self.backbone.model.save_pretrained(temporary)
             head = {key: value.cpu() for key, value in self.value_net.state_dict().items()}
             save_file(head, temporary / VALUE_HEAD_FILE)
             if tokenizer is not None:
                 tokenizer.save_pretrained(temporary)
+            elif self.backbone.source is not None:
+                for path in tokenizer_files(self.backbone.source):
+                    shutil.copyfile(path, temporary / path.name)
 
 
 class TransformerPolicy(TransformerPolicyMixin, ActorCriticPolicy):
@@ -194,3 +207,18 @@ def _checked_context_length(space: spaces.Space[Any]) -> int:
         "expected an observation space Dict(input_ids=Box(L,), attention_mask=Box(L,)), as "
         f"TextGen-v0 has it, got {space}. Do not flatten or stack observations."
     )
+
+
+def _whole(observations: dict[str, Tensor], key: str) -> Tensor:
+    """An observation's whole numbers as int64; SB3 casts every Box to float32.
+
+    float32 holds each id below 2**24 exactly.
+    """
+    given = observations[key]
+    whole = given.long()
+    if given.is_floating_point() and not torch.equal(whole.to(given.dtype), given):
+        raise ValueError(
+            f"{key} are not whole numbers (the first row begins with {given[0, :4].tolist()}): "
+            "something normalised the observations. Use VecNormalize(..., norm_obs=False)."
+        )
+    return whole

@@ -57,10 +57,11 @@ def write_page(
         episode.transcript(tokenizer) for pair in zip(before, after, strict=True) for episode in pair
     ]
     title = (
-        f"Held-out prompts, each before and after training: mean score "
-        f"{mean_score(before):+.3f} and {mean_score(after):+.3f}"
+        f"Held-out prompts: mean score {mean_score(before):+.3f} before training, "
+        f"{mean_score(after):+.3f} after"
     )
-    atomic_write(path, to_html(transcripts, title=title))
+    labels = ["Before", "After"] * len(before)
+    atomic_write(path, to_html(transcripts, title=title, labels=labels))
 
 
 def plot_curves(progress: Path, picture: Path, before: float, after: float) -> None:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import inspect
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
+from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
 import textgym
+
+gym.register_envs(textgym)
+
 
 class VectorEnvBridge(VecEnv):
     """Any Gymnasium `VectorEnv` with same-step autoreset as an SB3 `VecEnv`.
@@ -38,26 +46,32 @@ class VectorEnvBridge(VecEnv):
                 "environment of single ones with vector_kwargs={'autoreset_mode': ...}."
             )
         self.env = env
+        self.spec = env.spec
+        self._begun = False
         self._actions: NDArray[Any] = np.zeros(0)
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
 
     def reset(self) -> VecEnvObs:
-        """Begin an episode in every row, with the seeds and options set beforehand."""
-        reset_infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
-        for rows, options in self._rows_by_options():
-            seeds = self._seeds
+        """Begin an episode in every row, with the seeds and options set beforehand.
+
+        Raises:
+            ValueError: If there are not as many options as rows.
+        """
+        seed = self._seeds[0]  # VecEnv.seed gives row i seed + i, and so does Gymnasium
+        groups = self._rows_by_options()
+        if len(groups) > 1 and not self._begun:
+            self.env.reset(seed=seed)  # SyncVectorEnv resets only some rows after all of them
+        for options, rows in groups:
             arguments = dict(options)
-            if len(rows) < self.num_envs:
+            if len(groups) > 1:
                 arguments["reset_mask"] = np.isin(np.arange(self.num_envs), rows)
-                seeds = [seed if row in rows else None for row, seed in enumerate(seeds)]
-            seed = None if all(seed is None for seed in seeds) else seeds
             observations, infos = self.env.reset(seed=seed, options=arguments or None)
             for row in rows:
-                reset_infos[row] = _row_info(infos, row)
-        self.reset_infos = reset_infos
+                self.reset_infos[row] = _row_info(infos, row)
+        self._begun = True
         self._reset_seeds()
         self._reset_options()
-        return observations
+        return observations  # type: ignore[no-any-return]
 
     def step_async(self, actions: NDArray[Any]) -> None:
         """Take the actions of the next `step_wait`, one a row."""
@@ -65,16 +79,15 @@ class VectorEnvBridge(VecEnv):
 
     def step_wait(self) -> VecEnvStepReturn:
         """Step every row; rewards float32 (n,), dones bool (n,), infos a list of n dicts."""
-        observations, rewards, terminated, truncated, vector_infos = self.env.step(self._actions)
+        observations, rewards, terminated, truncated, columns = self.env.step(self._actions)
         dones = terminated | truncated
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
-        if dones.any():
-            for row in np.flatnonzero(dones).tolist():
-                info = _row_info(vector_infos["final_info"], row)
-                info["terminal_observation"] = vector_infos["final_obs"][row]
-                info["TimeLimit.truncated"] = bool(truncated[row] and not terminated[row])
-                infos[row] = info
-                self.reset_infos[row] = _row_info(vector_infos, row)
+        for row in dones.nonzero()[0].tolist():
+            info = _row_info(columns.get("final_info", {}), row)
+            info["terminal_observation"] = columns["final_obs"][row]
+            info["TimeLimit.truncated"] = not terminated[row]
+            infos[row] = info
+            self.reset_infos[row] = _row_info(columns, row)
         return observations, rewards.astype(np.float32), dones, infos
 
     def close(self) -> None:
@@ -83,26 +96,31 @@ class VectorEnvBridge(VecEnv):
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """An attribute, one value a row: of the rows if the environment has such, or its own."""
-        rows = list(self._get_indices(indices))
+        rows = self._get_indices(indices)
         if hasattr(self.env, "get_attr"):
             values = self.env.get_attr(attr_name)
             return [values[row] for row in rows]
         value = getattr(self.env, attr_name)
-        return [value] * len(rows)
+        return [value for _ in rows]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
-        """Set an attribute of every row.
+        """Set an attribute of the rows, or of the environment if its rows share it.
 
         Raises:
-            ValueError: If only some rows are meant: a native vector environment is one object.
+            ValueError: If only some rows are meant, and they share it.
         """
-        if len(list(self._get_indices(indices))) != self.num_envs:
-            raise ValueError(
-                f"set_attr({attr_name!r}) for rows {indices!r} only: the rows of a Gymnasium "
-                "vector environment share their attributes; leave indices=None to set all."
-            )
+        rows = list(self._get_indices(indices))
         if hasattr(self.env, "set_attr"):
-            self.env.set_attr(attr_name, value)
+            some = len(rows) < self.num_envs
+            values = list(self.env.get_attr(attr_name)) if some else [None] * self.num_envs
+            for row in rows:
+                values[row] = value
+            self.env.set_attr(attr_name, values)
+        elif len(rows) < self.num_envs:
+            raise ValueError(
+                f"set_attr({attr_name!r}) for rows {rows} only: the {self.num_envs} rows of "
+                f"{self.env} share their attributes; leave indices=None to set all."
+            )
         else:
             setattr(self.env.unwrapped, attr_name, value)
 
@@ -115,13 +133,16 @@ class VectorEnvBridge(VecEnv):
     ) -> list[Any]:
         """Call a method, one result a row.
 
-        A native vector environment is called once; a result with an entry a row is dealt out to
-        the rows, any other is given to each of them.
+        The method of a native vector environment is called once for all rows; a result with an
+        entry a row is dealt out to them, any other is given to each.
         """
         rows = list(self._get_indices(indices))
-        call = getattr(self.env, "call", None)
-        if call is not None:
-            result = call(method_name, *method_args, **method_kwargs)
+        envs = getattr(self.env, "envs", None)
+        if envs is not None:
+            methods = [envs[row].get_wrapper_attr(method_name) for row in rows]
+            return [method(*method_args, **method_kwargs) for method in methods]
+        if hasattr(self.env, "call"):
+            result = self.env.call(method_name, *method_args, **method_kwargs)
         else:
             result = getattr(self.env, method_name)(*method_args, **method_kwargs)
         if isinstance(result, (tuple, list, np.ndarray)) and len(result) == self.num_envs:
@@ -132,31 +153,29 @@ class VectorEnvBridge(VecEnv):
         self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: VecEnvIndices = None
     ) -> list[bool]:
         """Whether each row is wrapped; the rows of a native vector environment never are."""
-        rows = list(self._get_indices(indices))
+        rows = self._get_indices(indices)
         envs = getattr(self.env, "envs", None)
-        if envs is None:
-            return [False] * len(rows)
-        from stable_baselines3.common.env_util import is_wrapped
-
-        return [is_wrapped(envs[row], wrapper_class) for row in rows]
+        return [envs is not None and is_wrapped(envs[row], wrapper_class) for row in rows]
 
     def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
-        """The picture of each row, if made with render_mode="rgb_array"."""
+        """The picture of each row, uint8 (height, width, 3); None without that render mode."""
         if self.render_mode != "rgb_array":
             return [None] * self.num_envs
-        return list(self.env.render() or ())
+        pictures: Any = self.env.render()
+        return list(pictures)
 
-    def _rows_by_options(self) -> Iterable[tuple[list[int], Mapping[str, Any]]]:
-        """Rows grouped by what they are to be reset with."""
-        groups: list[tuple[list[int], Mapping[str, Any]]] = []
+    def _rows_by_options(self) -> list[tuple[Mapping[str, Any], list[int]]]:
+        """Rows grouped by what they are to be reset with; rows that were given one dict share it."""
+        if len(self._options) != self.num_envs:
+            raise ValueError(
+                f"set_options was given {len(self._options)} dicts for {self.num_envs} rows; "
+                "give one dict for all, or a list with one a row."
+            )
+        groups: dict[int | None, tuple[Mapping[str, Any], list[int]]] = {}
         for row, options in enumerate(self._options):
-            for rows, shared in groups:
-                if options == shared:
-                    rows.append(row)
-                    break
-            else:
-                groups.append(([row], options))
-        return groups
+            _, rows = groups.setdefault(id(options) if options else None, (options, []))
+            rows.append(row)
+        return list(groups.values())
 
 
 def make_sb3_vec_env(
@@ -165,41 +184,56 @@ def make_sb3_vec_env(
     *,
     seed: int | None = None,
     env_kwargs: Mapping[str, Any] | None = None,
-    monitor_dir: str | None = None,
+    monitor_dir: str | Path | None = None,
 ) -> VecMonitor:
-    """Make a vector environment for SB3, as its `make_vec_env` does, in one native batch.
+    """Make a vector environment for SB3, as its `make_vec_env` does, but as one native batch.
 
     Args:
-        env_id: A registered id with a vector entry point.
+        env_id: A registered id, with the module to import before it if need be (`"module:Id-v0"`).
+            An id that has no vector environment with same-step autoreset of its own becomes a
+            `SyncVectorEnv` of single ones.
         n_envs: Number of rows.
-        seed: Row i is seeded with seed + i at the first reset.
+        seed: Row i is seeded with seed + i at the first reset; None leaves it to chance.
         env_kwargs: Arguments of the environment.
         monitor_dir: Write `monitor.csv` there, one line an episode; None writes nothing.
 
     Returns:
         The environment in a `VecMonitor`, which adds episode returns and lengths to the infos.
     """
-    textgym.__version__  # noqa: B018  # importing registered the ids
-    env = gym.make_vec(
-        env_id,
-        num_envs=n_envs,
-        autoreset_mode=AutoresetMode.SAME_STEP,
-        **(env_kwargs or {}),
+    module, _, name = env_id.rpartition(":")
+    if module:
+        import_module(module)
+    mode = {"autoreset_mode": AutoresetMode.SAME_STEP}
+    options: dict[str, Any] = (
+        mode
+        if _resets_in_same_step(gym.spec(name))
+        else {"vectorization_mode": "sync", "vector_kwargs": mode}
     )
-    bridge = VectorEnvBridge(env)
-    bridge.seed(seed)
-    return VecMonitor(bridge, monitor_dir, info_keywords=())
+    env = VectorEnvBridge(gym.make_vec(name, n_envs, **options, **(env_kwargs or {})))
+    if seed is not None:
+        env.seed(seed)
+    return VecMonitor(env, None if monitor_dir is None else str(Path(monitor_dir, "monitor.csv")))
 
 
-def _row_info(infos: Mapping[str, Any], row: int) -> dict[str, Any]:
-    """What vector infos say of one row, as the info of a single environment."""
+def _resets_in_same_step(spec: EnvSpec) -> bool:
+    """Whether an id has a vector environment of its own that can be told how to reset."""
+    entry_point = spec.vector_entry_point
+    if entry_point is None:
+        return False
+    creator = load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
+    return "autoreset_mode" in inspect.signature(creator).parameters
+
+
+def _row_info(columns: Mapping[str, Any], row: int) -> dict[str, Any]:
+    """What vector infos say of one row now, as the info of a single environment."""
     info: dict[str, Any] = {}
-    for key, value in infos.items():
-        mask = infos.get(f"_{key}")
-        if mask is None or not mask[row]:
+    for key, column in columns.items():
+        mask = columns.get(f"_{key}")
+        if mask is None or not mask[row] or key in ("final_obs", "final_info"):
             continue
-        if isinstance(value, Mapping):
-            info[key] = _row_info(value, row)
+        if isinstance(column, dict):
+            info[key] = _row_info(column, row)
         else:
-            info[key] = value[row].item() if isinstance(value[row], np.generic) else value[row]
+            value = column[row]
+            info[key] = value.item() if isinstance(value, np.generic) else value
     return info

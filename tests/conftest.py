@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 import tokenizers
+from hypothesis import settings
 from tokenizers import decoders, models, pre_tokenizers
 
 from textgym.tokenizer import Tokenizer, byte_level_alphabet
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+settings.register_profile("textgym", deadline=None)  # a machine may be busy with other things
+settings.load_profile("textgym")
 
 EOS = "<|endoftext|>"
 
@@ -33,6 +36,16 @@ def byte_tokenizer() -> Tokenizer:
     alphabet = byte_level_alphabet()
     backend = _byte_level([EOS, *(alphabet[byte] for byte in range(256))])
     return Tokenizer(backend, name="bytes", eos_token=EOS)
+
+
+@pytest.fixture(scope="session")
+def byte_tokenizer_dir(
+    byte_tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    """A directory with `byte_tokenizer`, for configurations that must be JSON-able."""
+    directory = tmp_path_factory.mktemp("byte_tokenizer")
+    byte_tokenizer.save_pretrained(directory)
+    return str(directory)
 
 
 @pytest.fixture(scope="session")

@@ -84,8 +84,8 @@ class TextGenEnv(gym.Env[Observation, int]):
     | `render_mode`        | None             | `"human"`, `"ansi"` or `"rgb_array"`              |
 
     ## Rendering
-    The text with each token on a colour that shows its reward: printed (`human`), as a string
-    with colour codes (`ansi`), or as a picture (`rgb_array`).
+    The text with each token on a colour that shows its reward: printed as it is written
+    (`human`), as a string with colour codes (`ansi`), or as a picture (`rgb_array`).
 
     ## Vectorized environment
     `gym.make_vec("TextGen-v0", num_envs=n)` gives `TextGenVectorEnv`: the same dynamics, batched.
@@ -131,6 +131,7 @@ class TextGenEnv(gym.Env[Observation, int]):
         )
         self.observation_space = self.process.observation_space
         self.action_space = self.process.action_space
+        self._live = rendering.LiveText()
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -147,6 +148,9 @@ class TextGenEnv(gym.Env[Observation, int]):
         """
         super().reset(seed=seed)
         self.process.begin(_ROW, [self.np_random], options)
+        self._live.begin()
+        if self.render_mode == "human":
+            self.render()
         return self.process.observe_row(0), _single(self.process.reset_info(_ROW))
 
     def step(self, action: int) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -182,7 +186,11 @@ class TextGenEnv(gym.Env[Observation, int]):
         if self.render_mode is None:
             gym.logger.warn("render() needs a render_mode; give gym.make(..., render_mode='ansi').")
             return None
-        return rendering.render(self.process.transcript(0), self.render_mode)
+        transcript = self.process.transcript(0)
+        if self.render_mode == "human":
+            self._live.show(transcript, ended=bool(self.process.completions.ended[0]))
+            return None
+        return rendering.render(transcript, self.render_mode)
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Valid actions, bool (V,), for sb3-contrib's MaskablePPO: no special token but EOS."""

@@ -181,7 +181,7 @@ budget_is_terminal, prompt_truncation: As for `TextGenEnv`.
         if len(ended):
             self._tell_end(rows, ended, infos)
         elif len(rows):
-            infos.update(_spread(process.step_info(), rows, self.num_envs))
+            _tell(infos, rows, process.step_info(), self.num_envs)
         return process.observe(), rewards, terminated, truncated, infos
 
     def render(self) -> tuple[str | NDArray[np.uint8] | None, ...] | None:  # type: ignore[override]
@@ -212,21 +212,22 @@ budget_is_terminal, prompt_truncation: As for `TextGenEnv`.
         n, process = self.num_envs, self.process
         step_info, final_info = process.step_info(), process.final_info(ended)
         if self.autoreset_mode is not AutoresetMode.SAME_STEP:
-            infos.update(_spread(step_info, rows, n), **_spread(final_info, ended, n))
+            _tell(infos, rows, step_info, n)
+            _tell(infos, ended, final_info, n)
             return
         (going_on,) = np.logical_not(process.ended).nonzero()
         if len(going_on):
-            infos.update(_spread(_select(step_info, going_on), going_on, n))
+            _tell(infos, going_on, _select(step_info, going_on), n)
         final_info.update(_select(step_info, ended))
         final_obs = [process.observe_row(row) for row in ended.tolist()]
-        infos.update(_spread({"final_obs": final_obs, "final_info": final_info}, ended, n))
+        _tell(infos, ended, {"final_obs": final_obs, "final_info": final_info}, n)
         self._begin(ended, {}, infos)
 
     def _begin(self, rows: Rows, options: Mapping[str, Any], infos: dict[str, Any]) -> None:
         generators = [self._random(row)[0] for row in rows.tolist()]
         self.process.begin(rows, generators, options)
         self._begun[rows] = True
-        infos.update(_spread(self.process.reset_info(rows), rows, self.num_envs))
+        _tell(infos, rows, self.process.reset_info(rows), self.num_envs)
 
     def _random(self, row: int) -> tuple[np.random.Generator, int]:
         """A row's generator and the seed that it began with; made when first needed."""
@@ -265,26 +266,34 @@ def _select(columns: Mapping[str, Any], rows: Rows) -> dict[str, Any]:
     }
 
 
-def _spread(columns: Mapping[str, Any], rows: Rows, num_envs: int) -> dict[str, Any]:
-    """Columns about k rows as Gymnasium's vector infos: arrays of n, with a mask `_key` each."""
+def _tell(infos: dict[str, Any], rows: Rows, columns: Mapping[str, Any], num_envs: int) -> None:
+    """Put columns about k rows in vector infos: arrays of n, with a mask `_key` each."""
     where = index(rows, num_envs)
-    given = np.zeros(num_envs, np.bool_)
-    given[where] = True
-    return _spread_to(where, given, columns)
+    told = np.zeros(num_envs, np.bool_)
+    told[where] = True
+    _merge(infos, where, columns, told)
 
 
-def _spread_to(
-    where: Rows | slice, given: NDArray[np.bool_], columns: Mapping[str, Any]
-) -> dict[str, Any]:
-    infos: dict[str, Any] = {}
+def _merge(
+    infos: dict[str, Any],
+    where: Rows | slice,
+    columns: Mapping[str, Any],
+    told: NDArray[np.bool_],
+) -> None:
     for key, column in columns.items():
-        if isinstance(column, dict):
-            infos[key] = _spread_to(where, given, column)
+        if key not in infos:
+            infos[key] = {} if isinstance(column, dict) else _blank(column, len(told))
+            infos["_" + key] = told.copy()
         else:
-            if isinstance(column, list):
-                infos[key] = np.full(len(given), None, object)
-            else:
-                infos[key] = np.zeros(len(given), column.dtype)
+            infos["_" + key] |= told
+        if isinstance(column, dict):
+            _merge(infos[key], where, column, told)
+        else:
             infos[key][where] = column
-        infos["_" + key] = given.copy()
-    return infos
+
+
+def _blank(column: list[Any] | NDArray[Any], length: int) -> NDArray[Any]:
+    """What Gymnasium puts where a value such as those in `column` is not known."""
+    if isinstance(column, list):
+        return np.full(length, None, object)
+    return np.zeros(length, np.bool_ if column.dtype.kind == "b" else np.float64)

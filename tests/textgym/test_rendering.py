@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from textgym import picture
 from textgym.rendering import (
     INK,
     NEUTRAL,
+    LiveText,
     Transcript,
+    canvas,
     render,
     reward_color,
     to_ansi,
@@ -312,8 +313,8 @@ def test_of_a_long_text_the_end_is_seen():
 
 @given(st.lists(st.text("abc é中  \n⏎", max_size=8), max_size=20), st.integers(1, 250))
 def test_layout_keeps_the_text_and_the_width(texts, width):
-    spans = [picture.Span(text, None) for text in texts]
-    lines = picture.layout(spans, width)
+    spans = [canvas.Span(text, None) for text in texts]
+    lines = canvas.layout(spans, width)
     laid = "".join(run.text for line in lines for run in line)
     assert re.sub(r"\s", "", laid) == re.sub(r"\s", "", "".join(texts))
     for line in lines:
@@ -324,21 +325,21 @@ def test_layout_keeps_the_text_and_the_width(texts, width):
 
 
 def test_words_of_several_tokens_stay_together():
-    spans = [picture.Span(text, None) for text in [" wait", "ing"] * 20]
-    for line in picture.layout(spans, 200):
+    spans = [canvas.Span(text, None) for text in [" wait", "ing"] * 20]
+    for line in canvas.layout(spans, 200):
         assert set("".join(run.text for run in line).split()) == {"waiting"}
 
 
 def test_words_longer_than_a_line_fill_it():
-    lines = picture.layout([picture.Span("a " + "w" * 100, None)], 200)
+    lines = canvas.layout([canvas.Span("a " + "w" * 100, None)], 200)
     assert len(lines) > 2
-    letter = picture.layout([picture.Span("w", None)], 200)[0][0].width
+    letter = canvas.layout([canvas.Span("w", None)], 200)[0][0].width
     for line in lines[:-1]:
         assert line[-1].x + line[-1].width + letter > 200
 
 
 def test_the_space_of_a_token_is_drawn_once():
-    lines = picture.layout([picture.Span(" word", (0, 0, 0))] * 40, 200)
+    lines = canvas.layout([canvas.Span(" word", (0, 0, 0))] * 40, 200)
     assert len(lines) > 3
     spans = [index for line in lines for index, _ in groupby(line, key=lambda run: run.span)]
     # Each of the tokens is on one line only: no sliver of it ends the line before.
@@ -363,3 +364,24 @@ def test_importing_costs_neither_rich_nor_pillow():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "set()"
+
+
+def test_live_text_prints_each_token_once(capsys):
+    live = LiveText()
+    pieces, paid = [" a", " b", " c\n"], [0.0, 0.5, -1.0]
+    for count in range(4):
+        transcript = Transcript("One", pieces[:count], paid[:count])
+        live.show(transcript, ended=count == 3)
+        live.show(transcript, ended=count == 3)
+    live.begin()
+    live.show(Transcript("Two", [], []), ended=False)
+    shown = COLOR_CODE.sub("", capsys.readouterr().out)
+    assert shown == "One a b c⏎\n\ntotal reward -0.5 · 3 tokens\n\nTwo"
+
+
+def test_html_labels():
+    page = to_html([Transcript("p", [], []), Transcript("q", [], [])], labels=["Before", "<After>"])
+    assert "<h2>Before<" in page
+    assert "<h2>&lt;After&gt;<" in page
+    with pytest.raises(ValueError, match="1 labels for 2 transcripts"):
+        to_html([Transcript("p", [], []), Transcript("q", [], [])], labels=["Before"])

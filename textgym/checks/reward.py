@@ -4,38 +4,21 @@ from __future__ import annotations
 
 import pickle
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import cycle
-from typing import Any, NamedTuple, NoReturn
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 from gymnasium.vector.utils import CloudpickleWrapper
 from numpy.typing import NDArray
 
-from textgym import dynamics, rewards, tasks
-from textgym.completion import Completions, Sample
+from textgym import rewards, tasks
+from textgym.checks.stage import EXAMPLES, Episode, Stage, Take, Tampered, script
+from textgym.completion import Sample
 from textgym.process import TaskSpec
 from textgym.rewards import Every, Reward, RewardError, RewardSpec, Score, Timing
 from textgym.rewards.make import build
 from textgym.tasks import Example
 from textgym.tokenizer import BUILTIN, Tokenizer
-
-_EXAMPLES = (
-    Example("When I saw the king, he", reference="smiled at me"),
-    Example("The letter said that", reference="all was well"),
-    Example("你好", reference="世界 🙂"),
-)
-
-_TEXTS = (
-    "The king was glad. His friends sang all night: what a sweet, happy end!",
-    " hate this terrible, ugly day.\nNobody came",
-    "naïve café… 你好，世界。🙂🙃 مرحبا",  # noqa: RUF001
-    "   \n\n  ",
-    "no no no no no no no no no no no no no no no no",
-    '3.14 + 2 = 5.14?! <b>&amp;</b> "quoted"',
-)
-
-_NUM_RANDOM_TEXTS = 6
 
 
 class _Law(NamedTuple):
@@ -137,113 +120,8 @@ def check_reward(
     if not isinstance(tokenizer, Tokenizer):
         tokenizer = Tokenizer.from_pretrained(tokenizer)
     parts = {name: part.reward for name, part in build(reward).items()}
-    episodes = list(_episodes(tokenizer, examples or _EXAMPLES, max_new_tokens, seed))
+    episodes = list(script(tokenizer, examples or EXAMPLES, max_new_tokens, seed))
     _Check(parts, tokenizer, episodes, max_new_tokens, num_rows, tolerance).run()
-
-
-class _Episode(NamedTuple):
-    example: Example
-    prompt_ids: NDArray[np.int64]
-    token_ids: NDArray[np.int64]
-
-
-class _Take(NamedTuple):
-    """An episode to play, by its index, and given up after `stop` tokens unless that is None."""
-
-    episode: int
-    stop: int | None = None
-
-
-def _episodes(
-    tokenizer: Tokenizer, examples: Sequence[Example], budget: int, seed: int
-) -> Iterator[_Episode]:
-    """Episodes that end with an end-of-text token or, where the budget leaves no room, without."""
-    generator = np.random.default_rng(seed)
-    eos = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-    ordinary = np.setdiff1d(np.arange(tokenizer.vocab_size), eos)
-    texts = [[], *map(tokenizer.encode_plain, _TEXTS)]
-    for length in generator.integers(1, budget + 1, _NUM_RANDOM_TEXTS).tolist():
-        texts.append(generator.choice(ordinary, length).tolist())
-    quoted = [(e, tokenizer.encode_plain(e.reference)) for e in examples[:3] if e.reference]
-    for example, text_ids in [*zip(cycle(examples), texts, strict=False), *quoted]:
-        token_ids = [*text_ids, *eos][:budget]
-        if token_ids:
-            prompt_ids = np.array(tokenizer.encode(example.prompt), np.int64)
-            yield _Episode(example, prompt_ids, np.array(token_ids, np.int64))
-
-
-class _Stage:
-    """A batch of rows that play episodes: what an environment does with a reward, no more.
-
-    Attributes:
-        lanes: For each row the episodes that it plays, one after the other.
-        paid: For each of them what every token of it was paid by each part, float64 (t, parts).
-    """
-
-    def __init__(
-        self,
-        check: _Check,
-        lanes: Sequence[Sequence[_Take]],
-        *,
-        delays: Sequence[int] | None = None,
-        timing: Timing = "immediate",
-        every: Every = "token",
-    ) -> None:
-        self.lanes = lanes
-        self.paid: list[list[list[NDArray[np.float64]]]] = [[] for _ in lanes]
-        self.reward = rewards.make(check.parts, timing, every)
-        self._episodes = check.episodes
-        self._delays = delays or [0] * len(lanes)
-        self._time = 0
-        self._tokens_left: list[list[int]] = [[] for _ in lanes]
-        length = check.budget + max(len(episode.prompt_ids) for episode in check.episodes)
-        self._contexts = dynamics.empty(len(lanes), length, check.tokenizer.pad_token_id)
-        self._completions = Completions(self._contexts, check.tokenizer, check.budget)
-
-    def step(self) -> bool:
-        """Write a token in every row that has one left; False once all is played."""
-        self._begin()
-        self._time += 1
-        rows = np.array([row for row, left in enumerate(self._tokens_left) if left], np.intp)
-        if len(rows):
-            self._write(rows)
-        return any(self._tokens_left) or any(map(self._to_come, range(len(self.lanes))))
-
-    def _to_come(self, row: int) -> bool:
-        return len(self.paid[row]) < len(self.lanes[row])
-
-    def _begin(self) -> None:
-        rows = [
-            row
-            for row, left in enumerate(self._tokens_left)
-            if not left and self._to_come(row) and self._time >= self._delays[row]
-        ]
-        if not rows:
-            return
-        takes = [self.lanes[row][len(self.paid[row])] for row in rows]
-        episodes = [self._episodes[take.episode] for take in takes]
-        dynamics.begin(self._contexts, np.array(rows), [e.prompt_ids for e in episodes])
-        self._completions.begin(np.array(rows), [e.example for e in episodes])
-        self.reward.start(np.array(rows), self._completions)
-        for row, take, episode in zip(rows, takes, episodes, strict=True):
-            self._tokens_left[row] = episode.token_ids[: take.stop].tolist()
-            self.paid[row].append([])
-
-    def _write(self, rows: NDArray[np.intp]) -> None:
-        tokens = np.array([self._tokens_left[row].pop(0) for row in rows.tolist()], np.int64)
-        dynamics.append(self._contexts, rows, tokens)
-        for row in rows.tolist():
-            take = self.lanes[row][len(self.paid[row]) - 1]
-            self._completions.ended[row] = take.stop is None and not self._tokens_left[row]
-        given = (rows, tokens, self._contexts.input_ids, self._completions.ended)
-        copies = [array.copy() for array in given]
-        self.reward.step(rows, tokens, self._completions)
-        if not all(map(np.array_equal, given, copies)):
-            name = " or ".join(self.reward.rewards)
-            _fail(_ARGUMENTS, name, self._completions.sample(int(copies[0][0])), {})
-        paid = np.stack(list(self.reward.components.values()), axis=1).astype(np.float64)
-        for row, amounts in zip(rows.tolist(), paid, strict=True):
-            self.paid[row][-1].append(amounts)
 
 
 class _Check:
@@ -253,74 +131,146 @@ class _Check:
         self,
         parts: Mapping[str, Reward | Score],
         tokenizer: Tokenizer,
-        episodes: Sequence[_Episode],
+        episodes: Sequence[Episode],
         budget: int,
         num_rows: int,
         tolerance: float,
     ) -> None:
-        self.parts = parts
-        self.tokenizer = tokenizer
-        self.episodes = episodes
-        self.budget = budget
+        self._parts = parts
+        self._tokenizer = tokenizer
+        self._episodes = episodes
+        self._budget = budget
         self._num_rows = num_rows
         self._tolerance = tolerance
         self._alone: list[NDArray[np.float64]] = []
 
     def run(self) -> None:
         """Try all laws."""
-        takes = [_Take(i) for i in range(len(self.episodes))]
+        takes = [Take(i) for i in range(len(self._episodes))]
         for take in takes:
-            stage = self._played(_ONE_NUMBER, _Stage(self, [[take]]))
+            stage = self._played(_ONE_NUMBER, self._stage([[take]]))
             self._alone.append(np.array(stage.paid[0][0]))
         for take in takes:
-            self._compare(_SAME_AGAIN, "once more", _Stage(self, [[take]]))
+            self._compare(_SAME_AGAIN, "once more", self._stage([[take]]))
         n = self._num_rows
         for take in takes:
             row = 1 + take.episode % (n - 1)
             lanes = [[take] if k == row else [] for k in range(n)]
-            self._compare(_ROW, f"in row {row} of {n}", _Stage(self, lanes))
-        for start in range(0, len(takes), n):
-            batch = takes[start : start + n]
-            self._try_batch([[take] for take in batch])
+            self._compare(_ROW, f"in row {row} of {n}", self._stage(lanes))
+        batches = [[[take] for take in takes[k : k + n]] for k in range(0, len(takes), n)]
+        for lanes in batches:
+            self._try_batch(lanes)
+            self._try_sum(lanes)
+        self._try_pickle(self._stage(batches[0]))
 
-    def _try_batch(self, lanes: list[list[_Take]]) -> None:
+    def _try_batch(self, lanes: list[list[Take]]) -> None:
         n = len(lanes)
-        self._compare(_BATCH, f"in a batch of {n} rows", _Stage(self, lanes))
+        self._compare(_BATCH, f"in a batch of {n}", self._stage(lanes))
         delays = [3 * row % 7 for row in range(n)]
-        stage = _Stage(self, lanes[::-1], delays=delays)
-        self._compare(_BATCH, f"in a batch of {n} rows of different ages", stage)
+        stage = self._stage(lanes[::-1], delays=delays)
+        self._compare(_BATCH, f"in a batch of {n} of different ages", stage)
 
         others = [*lanes[1:], lanes[0]]
-        given_up = [[_Take(lane[0].episode, stop)] for stop, lane in enumerate(others)]
+        given_up = [[Take(lane[0].episode, stop)] for stop, lane in enumerate(others)]
         again = [[*a, *b, *a, *c, *a] for a, b, c in zip(lanes, others, given_up, strict=True)]
-        self._compare(_EPISODES, "in a row that has played before", _Stage(self, again))
+        self._compare(_EPISODES, "in a row that has played before", self._stage(again))
 
-        stages = _Stage(self, lanes), _Stage(self, others)
-        self._compare(_COPIES, "beside an environment with a copy of the reward", *stages)
-        self._try_sum(lanes)
-        self._try_pickle(_Stage(self, lanes))
+        stages = self._stage(lanes), self._stage(others)
+        self._compare(_COPIES, "beside a second environment", *stages)
 
-    def _try_sum(self, lanes: list[list[_Take]]) -> None:
-        delayed = self._played(_SUM, _Stage(self, lanes, timing="delayed"))
+    def _try_sum(self, lanes: list[list[Take]]) -> None:
+        delayed = self._played(_SUM, self._stage(lanes, timing="delayed"))
         everies: tuple[Every, ...] = ("token", "word", "sentence")
         for every in everies:
-            immediate = self._played(_SUM, _Stage(self, lanes, every=every))
-            for row, [take] in enumerate(lanes):
-                got, expected = (np.array(s.paid[row][0]).sum(0) for s in (immediate, delayed))
-                scale = np.abs(np.cumsum(immediate.paid[row][0], axis=0)).max()
-                self._equal(_SUM, take, got, expected, scale, f"immediate, every {every}")
+            immediate = self._played(_SUM, self._stage(lanes, every=every))
+            for [take], [paid], [paid_late] in zip(
+                lanes, immediate.paid, delayed.paid, strict=True
+            ):
+                how = ("the delayed reward", f"the sum of immediate rewards, every {every}")
+                sums = np.cumsum(paid, axis=0)
+                self._hold(_SUM, take, how, np.sum(paid_late, 0), sums[-1], scale=sums)
 
-    def _try_pickle(self, stage: _Stage) -> None:
+    def _try_pickle(self, stage: Stage) -> None:
         stage.step()
         try:
-            data = pickle.dumps(CloudpickleWrapper(stage.reward))
+            # As AsyncVectorEnv does it; the wrapper takes any object, whatever its annotation says.
+            data = pickle.dumps(CloudpickleWrapper(stage.reward))  # type: ignore[arg-type]
         except Exception as error:  # whatever an object's own __getstate__ may raise
             warnings.warn(
-                f"reward {' or '.join(self.parts)!r} cannot be pickled ({error}), so that "
+                f"reward {' or '.join(self._parts)!r} cannot be pickled ({error}), so that "
                 "environments in processes of their own cannot have it. Open files, connections "
                 "and locks when they are first used, and leave them out in __getstate__.",
-                stacklevel=5,
+                stacklevel=4,
             )
             return
         stage.reward = pickle.loads(data).fn
         self._compare(_PICKLE, "after pickling", stage)
+
+    def _stage(
+        self,
+        lanes: Sequence[Sequence[Take]],
+        timing: Timing = "immediate",
+        every: Every = "token",
+        delays: Sequence[int] | None = None,
+    ) -> Stage:
+        reward = rewards.make(self._parts, timing, every)
+        return Stage(reward, lanes, self._episodes, self._tokenizer, self._budget, delays)
+
+    def _played(self, law: _Law, *stages: Stage) -> Stage:
+        """The first of some stages, after playing all of them side by side."""
+        try:
+            while any([stage.step() for stage in stages]):
+                pass
+        except RewardError as error:
+            _fail(law, error.name, error.sample, {"got": f"it {error.problem}"}, error)
+        except Tampered as error:
+            _fail(_ARGUMENTS, " or ".join(self._parts), error.sample, {}, error)
+        return stages[0]
+
+    def _compare(self, law: _Law, how: str, *stages: Stage) -> None:
+        """Play, and hold what every whole episode earned against what it earned alone."""
+        self._played(law, *stages)
+        for stage in stages:
+            for lane, paid in zip(stage.lanes, stage.paid, strict=True):
+                for take, got in zip(lane, paid, strict=True):
+                    if take.stop is None:
+                        expected = self._alone[take.episode]
+                        self._hold(law, take, ("alone", how), expected, np.array(got), expected)
+
+    def _hold(
+        self,
+        law: _Law,
+        take: Take,
+        how: tuple[str, str],
+        expected: NDArray[np.float64],
+        got: NDArray[np.float64],
+        scale: NDArray[np.float64],
+    ) -> None:
+        """Fail if what an episode earned, (parts,) or (t, parts), is not what was expected."""
+        wrong = np.abs(got - expected) > self._tolerance * max(1.0, float(np.abs(scale).max()))
+        if not wrong.any():
+            return
+        *token, k = where = tuple(np.argwhere(wrong)[0].tolist())
+        details = {
+            "expected": f"{expected[where]:.6g} ({how[0]})",
+            "got": f"{got[where]:.6g} ({how[1]})",
+        }
+        example, prompt_ids, token_ids = self._episodes[take.episode]
+        if token:
+            pieces = self._tokenizer.pieces(prompt_ids, token_ids.tolist())
+            place = f"{token[0] + 1} of {len(pieces)}, {pieces[token[0]]!r}"
+            details = {"token": place, **details}
+        text = self._tokenizer.decode(token_ids.tolist())
+        sample = Sample(example.prompt, text, example.reference, [], example.columns)
+        _fail(law, list(self._parts)[k], sample, details)
+
+
+def _fail(
+    law: _Law, name: str, sample: Sample, details: dict[str, str], cause: Exception | None = None
+) -> NoReturn:
+    lines = {"prompt": repr(sample.prompt), "text": repr(sample.text)}
+    if sample.reference is not None:
+        lines["reference"] = repr(sample.reference)
+    lines.update(details, cure=law.cure)
+    shown = "".join(f"\n  {key + ':':<10} {value}" for key, value in lines.items())
+    raise AssertionError(f"reward {name!r} breaks the law that {law.text}.{shown}") from cause

@@ -6,16 +6,15 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-Color: TypeAlias = tuple[int, int, int]
+from textgym.rendering.transcript import INK, Color
 
 _PAPER: Color = (250, 249, 246)
-_INK: Color = (26, 28, 30)
 _MUTED: Color = (107, 111, 116)
 _RULE: Color = (226, 224, 218)
 
@@ -176,7 +175,7 @@ def _draw_line(
             right = max(left, _MARGIN + round(runs[-1].x + runs[-1].width) - 2)
             box = (left, baseline - _ASCENT, right, baseline + _DESCENT - 1)
             pen.rounded_rectangle(box, radius=2, fill=background)
-        color = _MUTED if background is None else _INK
+        color = _MUTED if background is None else INK
         for run in runs:
             _draw_run(pen, run, baseline, color)
 
@@ -217,7 +216,7 @@ def _draw_footer(
         pen.line([(column, top), (column, bottom - 1)], (int(red), int(green), int(blue)))
     inset = np.linspace(8, -8, len(legend))
     for (label, _), stop, shift, anchor in zip(legend, stops, inset, "lmr", strict=True):
-        pen.text((float(stop + shift), middle), label, _INK, font, anchor=f"{anchor}m")
+        pen.text((float(stop + shift), middle), label, INK, font, anchor=f"{anchor}m")
 
 
 @lru_cache(maxsize=16384)
