@@ -118,16 +118,17 @@ class LiveView(EpisodeCallback):
 
     def _on_training_start(self) -> None:
         super()._on_training_start()
-        self._started = time.perf_counter()
+        self._started, self._first = time.perf_counter(), self.num_timesteps
         if self._console.is_terminal:
             self._live.start()
 
     def _on_rollout_start(self) -> None:
         super()._on_rollout_start()
         left = ""
-        if self.num_timesteps:
+        if self.num_timesteps > self._first:
             # Measured where an update has just ended: writing alone is several times as fast.
-            self._rate = self.num_timesteps / (time.perf_counter() - self._started)
+            seconds = time.perf_counter() - self._started
+            self._rate = (self.num_timesteps - self._first) / seconds
             left = f"{max(self._total - self.num_timesteps, 0) / self._rate:,.0f} s left"
         self._progress.update(self._task, description="writing", left=left)
 

@@ -24,21 +24,34 @@ def train(arguments: list[str]) -> None:
     from agents.config import RunConfig, config_arguments
     from agents.train import train as run
 
-    if "--config" in arguments:
-        at = arguments.index("--config")
-        if at + 1 == len(arguments):
-            raise ValueError("--config wants a file: textgym train --config runs/mine/config.yaml")
+    config_file, arguments = _take(arguments, "--config")
+    resumed, arguments = _take(arguments, "--resume")
+    if resumed is not None:
+        config_file = str(Path(resumed) / "config.yaml")
+        arguments = [*arguments, "--output", resumed]
+    if config_file is not None:
         # The run file comes first, so that an option given beside it has the last word.
-        from_file = config_arguments(Path(arguments[at + 1]))
-        arguments = [*from_file, *arguments[:at], *arguments[at + 2 :]]
-    run(
-        tyro.cli(
-            RunConfig,
-            prog="textgym train",
-            args=arguments,
-            description=f"{RunConfig.__doc__} --config FILE repeats a run from its config.yaml.",
-        )
+        arguments = [*config_arguments(Path(config_file)), *arguments]
+    config = tyro.cli(
+        RunConfig,
+        prog="textgym train",
+        args=arguments,
+        description=f"{RunConfig.__doc__} --config FILE repeats a run from its config.yaml; "
+        "--resume DIR goes on with a run that was stopped.",
     )
+    run(config, resume=resumed is not None)
+
+
+def _take(arguments: list[str], option: str) -> tuple[str | None, list[str]]:
+    """The value of an option, or None, and the arguments without it."""
+    for at, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name == option:
+            if not equals and at + 1 == len(arguments):
+                raise ValueError(f"{option} wants a path, such as {option} runs/mine")
+            end = at + 1 if equals else at + 2
+            return value if equals else arguments[at + 1], arguments[:at] + arguments[end:]
+    return None, arguments
 
 
 def sample(arguments: list[str]) -> None:
@@ -118,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         errors.print(str(error), markup=False, highlight=False)
         return 1
     except KeyboardInterrupt:
-        errors.print("\nstopped; what was trained is saved in the run's directory.")
+        errors.print("\nStopped. What was trained is saved in its directory.")
         return 130
     return 0
 

@@ -42,7 +42,9 @@ class CausalLMExtractor(BaseFeaturesExtractor):
         num_tokens: Size of the action space.
     """
 
-    def __init__(self, observation_space: spaces.Space[Any], model: ModelSpec, num_tokens: int) -> None:
+    def __init__(
+        self, observation_space: spaces.Space[Any], model: ModelSpec, num_tokens: int
+    ) -> None:
         context_length = _checked_context_length(observation_space)
         backbone = Backbone(model, num_tokens, context_length)
         super().__init__(observation_space, features_dim=backbone.width)

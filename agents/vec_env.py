@@ -112,7 +112,7 @@ class VectorEnvBridge(VecEnv):
         rows = list(self._get_indices(indices))
         if hasattr(self.env, "set_attr"):
             some = len(rows) < self.num_envs
-            values = list(self.env.get_attr(attr_name)) if some else [None] * self.num_envs
+            values = self.get_attr(attr_name) if some else [None] * self.num_envs
             for row in rows:
                 values[row] = value
             self.env.set_attr(attr_name, values)
@@ -165,7 +165,7 @@ class VectorEnvBridge(VecEnv):
         return list(pictures)
 
     def _rows_by_options(self) -> list[tuple[Mapping[str, Any], list[int]]]:
-        """Rows grouped by what they are to be reset with; rows that were given one dict share it."""
+        """Rows grouped by the dict of options that they were given."""
         if len(self._options) != self.num_envs:
             raise ValueError(
                 f"set_options was given {len(self._options)} dicts for {self.num_envs} rows; "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -108,8 +108,9 @@ class Completions:
         token_ids: list[int] = self.token_ids(row).tolist()
         if text_length is not None and text_length < len(text):
             text = text[:text_length]
-            ends = accumulate(map(len, self.pieces(row)))
-            token_ids = token_ids[: sum(end <= text_length for end in ends)]
+            ends = list(accumulate(map(len, self.pieces(row)), initial=0))
+            within = sum(start < text_length >= end for start, end in pairwise(ends))
+            token_ids = token_ids[:within]
         return Sample(example.prompt, text, example.reference, token_ids, example.columns)
 
     def samples(self, rows: Rows) -> Sequence[Sample]:

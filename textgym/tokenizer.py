@@ -6,6 +6,7 @@ import codecs
 import json
 from collections.abc import Callable, Iterable
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -128,8 +129,7 @@ class Tokenizer:
         texts = [stream.push([token_id]) for token_id in token_ids]
         if texts and ended:
             texts[-1] = stream.finish()
-        starts = [0, *map(len, texts[:-1])]
-        return [text[start:] for start, text in zip(starts, texts, strict=True)]
+        return [text[len(before) :] for before, text in pairwise(["", *texts])]
 
     def save_pretrained(self, directory: Path) -> None:
         """Write `tokenizer.json` and `tokenizer_config.json`, as transformers reads them."""

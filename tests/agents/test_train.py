@@ -78,6 +78,37 @@ def test_the_config_repeats_the_run_exactly(run: Path, tmp_path: Path) -> None:
     assert (again / "samples.jsonl").read_text() == (run / "samples.jsonl").read_text()
 
 
+def test_a_run_that_was_stopped_goes_on(
+    tmp_path: Path,
+    model_dir: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    calls = 0
+
+    def interrupt_once(self: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("agents.callbacks.SampleLog._on_rollout_start", interrupt_once)
+        assert main(["train", "--output", "run", "--model", model_dir, *SMALL]) == 130
+    assert "saved" in capsys.readouterr().err
+    stopped = progress(tmp_path / "run")
+    assert stopped[-1]["time/total_timesteps"] == "64"
+    assert main(["train", "--resume=run"]) == 0
+    finished = progress(tmp_path / "run")
+    assert [row["time/total_timesteps"] for row in finished] == ["64", "128"]
+    assert finished[0].items() >= stopped[0].items()
+    assert (tmp_path / "run" / "curves.png").is_file()
+    # What is finished has nothing left to do, and can be given more.
+    assert main(["train", "--resume", "run", "--total-timesteps", "192"]) == 0
+    assert progress(tmp_path / "run")[-1]["time/total_timesteps"] == "192"
+
+
 def test_another_seed_is_another_run(run: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     arguments = ["--config", str(run / "config.yaml"), "--seed", "1", "--output", str(other)]
@@ -154,7 +185,8 @@ def test_list_names_everything_without_torch(capsys: pytest.CaptureFixture[str])
         (["train", "--task", "continuations"], "did you mean 'continuation'"),
         (["train", "--model", "no/such/model/here"], "neither 'builtin', nor a directory"),
         (["train", "--config", "none.yaml"], "no such file"),
-        (["train", "--config"], "wants a file"),
+        (["train", "--config"], "wants a path"),
+        (["train", "--resume", "none"], "no such file"),
         (["list", "all"], "takes no arguments"),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, NoReturn
 
 import numpy as np
@@ -15,8 +15,7 @@ from textgym import rewards, tasks
 from textgym.checks.stage import EXAMPLES, Episode, Stage, Take, Tampered, script
 from textgym.completion import Sample
 from textgym.process import TaskSpec
-from textgym.rewards import Every, Reward, RewardError, RewardSpec, Score, Timing
-from textgym.rewards.make import build
+from textgym.rewards import Every, RewardError, RewardSpec, Timing
 from textgym.tasks import Example
 from textgym.tokenizer import BUILTIN, Tokenizer
 
@@ -55,11 +54,12 @@ _BATCH = _Law(
 )
 _EPISODES = _Law(
     "an episode begins with nothing left of the one before",
-    "In `start`, reset all state of `rows`; the episode before may have been given up half-way.",
+    "In `start`, reset all state of `rows`; the episode before may have been given up half-way. A "
+    "`Score` keeps no state at all.",
 )
 _COPIES = _Law(
     "two environments do not share state",
-    "Keep state in the object, not in its class or module; a `Score` keeps none at all.",
+    "Keep state in the object, not in its class or module.",
 )
 _SUM = _Law(
     "the immediate rewards add up to what the delayed timing pays",
@@ -90,7 +90,8 @@ def check_reward(
     with both timings and through a pickle. That takes some 15 episodes a dozen times each.
 
     Args:
-        reward: Any spec that `textgym.rewards.make` takes. Weights do not matter.
+        reward: Any spec that `textgym.rewards.make` takes. It is made some 70 times; if that takes
+            long, give an object and not a name or a class. Weights do not matter.
         task: Where to take prompts, references and columns from, if the reward needs those of a
             certain task.
         examples: The same as a list, instead of a task.
@@ -119,9 +120,8 @@ def check_reward(
         examples = tasks.make(task).examples
     if not isinstance(tokenizer, Tokenizer):
         tokenizer = Tokenizer.from_pretrained(tokenizer)
-    parts = {name: part.reward for name, part in build(reward).items()}
     episodes = list(script(tokenizer, examples or EXAMPLES, max_new_tokens, seed))
-    _Check(parts, tokenizer, episodes, max_new_tokens, num_rows, tolerance).run()
+    _Check(reward, tokenizer, episodes, max_new_tokens, num_rows, tolerance).run()
 
 
 class _Check:
@@ -129,14 +129,15 @@ class _Check:
 
     def __init__(
         self,
-        parts: Mapping[str, Reward | Score],
+        spec: RewardSpec,
         tokenizer: Tokenizer,
         episodes: Sequence[Episode],
         budget: int,
         num_rows: int,
         tolerance: float,
     ) -> None:
-        self._parts = parts
+        self._spec = spec
+        self._names = list(rewards.make(spec).rewards)
         self._tokenizer = tokenizer
         self._episodes = episodes
         self._budget = budget
@@ -157,24 +158,26 @@ class _Check:
             row = 1 + take.episode % (n - 1)
             lanes = [[take] if k == row else [] for k in range(n)]
             self._compare(_ROW, f"in row {row} of {n}", self._stage(lanes))
+        lane = [take for i in range(len(takes)) for take in self._again(takes[i], takes[i - 1])]
+        self._compare(_EPISODES, "after other episodes", self._stage([lane]))
         batches = [[[take] for take in takes[k : k + n]] for k in range(0, len(takes), n)]
         for lanes in batches:
             self._try_batch(lanes)
             self._try_sum(lanes)
         self._try_pickle(self._stage(batches[0]))
 
+    def _again(self, take: Take, other: Take) -> list[Take]:
+        """A take after itself, after another, and after one that was given up before its end."""
+        half = len(self._episodes[other.episode].token_ids) // 2
+        return [take, take, other, take, Take(other.episode, half), take]
+
     def _try_batch(self, lanes: list[list[Take]]) -> None:
         n = len(lanes)
         self._compare(_BATCH, f"in a batch of {n}", self._stage(lanes))
-        delays = [3 * row % 7 for row in range(n)]
-        stage = self._stage(lanes[::-1], delays=delays)
-        self._compare(_BATCH, f"in a batch of {n} of different ages", stage)
-
         others = [*lanes[1:], lanes[0]]
-        given_up = [[Take(lane[0].episode, stop)] for stop, lane in enumerate(others)]
-        again = [[*a, *b, *a, *c, *a] for a, b, c in zip(lanes, others, given_up, strict=True)]
-        self._compare(_EPISODES, "in a row that has played before", self._stage(again))
-
+        crowd = [[*a, *b] for a, b in zip(others, lanes, strict=True)]
+        stage = self._stage(crowd, delays=[3 * row % 7 for row in range(n)])
+        self._compare(_BATCH, f"in a batch of {n} of different ages", stage)
         stages = self._stage(lanes), self._stage(others)
         self._compare(_COPIES, "beside a second environment", *stages)
 
@@ -197,7 +200,7 @@ class _Check:
             data = pickle.dumps(CloudpickleWrapper(stage.reward))  # type: ignore[arg-type]
         except Exception as error:  # whatever an object's own __getstate__ may raise
             warnings.warn(
-                f"reward {' or '.join(self._parts)!r} cannot be pickled ({error}), so that "
+                f"reward {' or '.join(self._names)!r} cannot be pickled ({error}), so that "
                 "environments in processes of their own cannot have it. Open files, connections "
                 "and locks when they are first used, and leave them out in __getstate__.",
                 stacklevel=4,
@@ -213,7 +216,8 @@ class _Check:
         every: Every = "token",
         delays: Sequence[int] | None = None,
     ) -> Stage:
-        reward = rewards.make(self._parts, timing, every)
+        reward = rewards.make(self._spec, timing, every)
+        reward.weights = dict.fromkeys(self._names, 1.0)
         return Stage(reward, lanes, self._episodes, self._tokenizer, self._budget, delays)
 
     def _played(self, law: _Law, *stages: Stage) -> Stage:
@@ -224,7 +228,7 @@ class _Check:
         except RewardError as error:
             _fail(law, error.name, error.sample, {"got": f"it {error.problem}"}, error)
         except Tampered as error:
-            _fail(_ARGUMENTS, " or ".join(self._parts), error.sample, {}, error)
+            _fail(_ARGUMENTS, " or ".join(self._names), error.sample, {}, error)
         return stages[0]
 
     def _compare(self, law: _Law, how: str, *stages: Stage) -> None:
@@ -262,7 +266,7 @@ class _Check:
             details = {"token": place, **details}
         text = self._tokenizer.decode(token_ids.tolist())
         sample = Sample(example.prompt, text, example.reference, [], example.columns)
-        _fail(law, list(self._parts)[k], sample, details)
+        _fail(law, self._names[k], sample, details)
 
 
 def _fail(

@@ -92,7 +92,7 @@ def checked(name: str, paid: Any, rows: Rows, completions: Completions) -> NDArr
     """
     rewards = np.asarray(paid)
     if rewards.shape != rows.shape or rewards.dtype.kind not in "biuf":
-        problem = f"returned {reprlib.repr(paid)}; expected a float32 array of shape {rows.shape}"
+        problem = f"returned {described(paid)}; expected a float32 array of shape {rows.shape}"
         raise RewardError(name, problem, completions.sample(int(rows[0])))
     if rewards.dtype != np.float32:
         with np.errstate(over="ignore"):  # an infinity, for which there is an error below
@@ -103,3 +103,10 @@ def checked(name: str, paid: Any, rows: Rows, completions: Completions) -> NDArr
         problem = f"paid {rewards[k]}; expected a finite number"
         raise RewardError(name, problem, completions.sample(int(rows[k])))
     return rewards
+
+
+def described(value: Any) -> str:
+    """What a reward returned, in a few words."""
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape} and type {value.dtype}"
+    return reprlib.repr(value)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
-import reprlib
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import cache, partial
@@ -13,7 +12,7 @@ from itertools import takewhile
 from typing import Any
 
 from textgym.completion import Sample
-from textgym.rewards.base import RewardError, Score
+from textgym.rewards.base import RewardError, Score, described
 
 _FIELDS = ("prompt", "text", "reference", "token_ids")
 _BATCH_FIELDS = ("prompts", "completions", "completion_ids")
@@ -58,7 +57,7 @@ class FunctionScore:
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        if inspect.iscoroutinefunction(function):
+        if any(map(inspect.iscoroutinefunction, (function, type(function).__call__))):
             raise TypeError(
                 f"reward function {function_name(function)!r} is a coroutine function of one "
                 "completion; let it take a batch, so that its requests run side by side: "
@@ -132,7 +131,7 @@ class TRLScore:
         if inspect.iscoroutine(values):
             values = _result(values)
         if not hasattr(values, "__len__") or len(values) != len(samples):
-            problem = f"returned {reprlib.repr(values)}; expected a list of {len(samples)} numbers"
+            problem = f"returned {described(values)}; expected a list of {len(samples)} numbers"
             raise RewardError(function_name(self.function), problem, samples[0])
         return [
             0.0 if value is None else _number(value, self.function, sample)

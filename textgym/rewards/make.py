@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
-from typing import Any, NamedTuple, TypeAlias, get_args
+from typing import Any, TypeAlias, get_args
 
 import numpy as np
 
@@ -49,8 +49,8 @@ def register(name: str, factory: Callable[..., Any] | str, *, replace: bool = Fa
 
     Args:
         name: The name.
-        factory: Returns a function, a `Score` or a `Reward`; its parameters are the reward's. Or
-            `"module:factory"`, which is imported when the reward is first made.
+        factory: Returns a function, a `Score` or a new `Reward`; its parameters are the reward's.
+            Or `"module:factory"`, which is imported when the reward is first made.
         replace: Whether a reward of that name may exist.
 
     Raises:
@@ -58,13 +58,6 @@ def register(name: str, factory: Callable[..., Any] | str, *, replace: bool = Fa
         TypeError: If the factory is neither callable nor a string.
     """
     _REGISTRY.register(name, factory, replace=replace)
-
-
-class Part(NamedTuple):
-    """One reward of a sum, as yet without a timing."""
-
-    weight: float
-    reward: Reward | Score
 
 
 def make(spec: RewardSpec, timing: Timing = "immediate", every: Every = "token") -> WeightedSum:
@@ -85,8 +78,8 @@ def make(spec: RewardSpec, timing: Timing = "immediate", every: Every = "token")
         every: Score after every token, or after whole words or sentences only.
 
     Returns:
-        The weighted sum of the rewards asked for, with state of its own: a `Reward` in the spec
-        is copied, so that one object can be given to several environments.
+        The weighted sum of the rewards asked for, with state of its own: a `Reward` that is given
+        as an object is copied, so that one object can be given to several environments.
 
     Raises:
         ValueError: If a name, a weight, timing or `every` is refused, or nothing is asked for.
@@ -98,30 +91,23 @@ def make(spec: RewardSpec, timing: Timing = "immediate", every: Every = "token")
     ):
         if value not in allowed:
             raise ValueError(f"{argument} is one of {', '.join(allowed)}, got {value!r}.")
-    parts = build(spec)
-    thresholds = {
-        name: getattr(part.reward, "success_threshold", None) for name, part in parts.items()
-    }
-    return WeightedSum(
-        rewards={name: shape(part.reward, timing, every) for name, part in parts.items()},
-        weights={name: part.weight for name, part in parts.items()},
-        success_thresholds={n: float(t) for n, t in thresholds.items() if t is not None},
-    )
-
-
-def build(spec: RewardSpec) -> dict[str, Part]:
-    """The single rewards that a spec asks for, by name; see `make`."""
-    parts: dict[str, Part] = {}
+    weights: dict[str, float] = {}
+    shaped: dict[str, Reward] = {}
+    thresholds: dict[str, float] = {}
     for name, single in _singles(spec):
-        if name in parts:
+        if name in weights:
             raise ValueError(
                 f"two rewards are called {name!r}; give a mapping with a name of your own for "
                 "each, such as {'short': {'name': 'length', 'target': 10}}."
             )
-        parts[name] = _build(name, single)
-    if not parts:
+        weights[name], reward = _build(name, single)
+        shaped[name] = shape(reward, timing, every)
+        threshold = getattr(reward, "success_threshold", None)
+        if threshold is not None:
+            thresholds[name] = float(threshold)
+    if not weights:
         raise ValueError(f"reward={spec!r} asks for no reward; name at least one of {names()}.")
-    return parts
+    return WeightedSum(shaped, weights, thresholds)
 
 
 def _singles(spec: Any) -> list[tuple[str, Any]]:
@@ -151,26 +137,25 @@ def _label(target: Any) -> str:
     return target.rpartition(":")[2] if isinstance(target, str) else function_name(target)
 
 
-def _build(label: str, spec: Any) -> Part:
-    """The object that the spec of a single reward means."""
+def _build(label: str, spec: Any) -> tuple[float, Reward | Score]:
+    """The weight and the object, as yet without a timing, that the spec of one reward means."""
     params = dict(spec) if isinstance(spec, Mapping) else {"name": spec}
     target, weight = params.pop("name"), params.pop("weight", 1.0)
     if not _is_number(weight) or not abs(weight) <= _HEAVIEST:
         raise ValueError(f"reward {label!r}: weight is a finite number, got {weight!r}.")
-    if isinstance(target, str) and ":" not in target:
-        made: Any = _REGISTRY.make(target, **params)
+    given: Any = _import(target) if isinstance(target, str) and ":" in target else target
+    if isinstance(given, str):
+        made: Any = _REGISTRY.make(given, **params)
+    elif isinstance(given, type):
+        made = given(**params)
+    elif params:
+        made = _partial(label, given, params)
     else:
-        made = _import(target) if isinstance(target, str) else target
-        if isinstance(made, type):
-            made = made(**params)
-        elif params:
-            made = _partial(label, made, params)
-    if isinstance(made, Reward):
-        return Part(float(weight), _copied(label, made))
-    if isinstance(made, Score):
-        return Part(float(weight), made)
+        made = _copied(label, given) if isinstance(given, Reward) else given
+    if isinstance(made, (Reward, Score)):
+        return float(weight), made
     if callable(made):
-        return Part(float(weight), from_function(made))
+        return float(weight), from_function(made)
     raise TypeError(
         f"expected a reward as a name, a mapping, a function, or an object with `score` or with "
         f"`start` and `step`; got {spec!r} ({type(spec).__name__})."

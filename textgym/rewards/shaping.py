@@ -12,7 +12,6 @@ and Russell, 1999) with the score as the potential, the final score being the ta
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
 
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 
 from textgym.completion import Completions, Sample
 from textgym.dynamics import Rows
-from textgym.rewards.base import Reward, RewardError, Score, checked
+from textgym.rewards.base import Reward, RewardError, Score, checked, described
 
 Timing: TypeAlias = Literal["immediate", "delayed"]
 """When a score is paid: as the text gains it, or whole with the last token."""
@@ -170,7 +169,8 @@ def _scores(score: Score, samples: Sequence[Sample]) -> NDArray[np.float64]:
     """The checked scores of some samples, float64 (k,)."""
     name = type(score).__name__
     try:
-        values = np.asarray(score.score(samples))
+        returned = score.score(samples)
+        values = np.asarray(returned)
     except RewardError:
         raise
     except Exception as error:
@@ -178,7 +178,7 @@ def _scores(score: Score, samples: Sequence[Sample]) -> NDArray[np.float64]:
         problem = f"raised {type(error).__name__}: {error}{batch}"
         raise RewardError(name, problem, samples[0]) from error
     if values.shape != (len(samples),) or values.dtype.kind not in "biuf":
-        problem = f"returned {reprlib.repr(values)}; expected {len(samples)} numbers, one a sample"
+        problem = f"returned {described(returned)}; expected {len(samples)} numbers, one a sample"
         raise RewardError(name, problem, samples[0])
     scores = values.astype(np.float64)
     fits = np.abs(scores) <= _LARGEST  # False for a NaN too

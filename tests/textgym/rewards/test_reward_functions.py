@@ -134,8 +134,13 @@ def test_an_async_function_of_one_text_is_told_to_take_a_batch():
     async def rate(text):
         return 1.0
 
-    with pytest.raises(TypeError, match="let it take a batch"):
-        from_function(rate)
+    class Rater:
+        async def __call__(self, text):
+            return 1.0
+
+    for function in (rate, functools.partial(rate), Rater()):
+        with pytest.raises(TypeError, match="let it take a batch"):
+            from_function(function)
 
 
 def test_scores_are_scores():

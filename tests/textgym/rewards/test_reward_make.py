@@ -12,12 +12,11 @@ import pytest
 import textgym  # registers the environments
 from textgym import rewards
 from textgym.rewards import WeightedSum, make
-from textgym.rewards.functions import FunctionScore
 from textgym.rewards.length import Length
-from textgym.rewards.make import build
+from textgym.rewards.make import _REGISTRY
 from textgym.rewards.shaping import DelayedReward, DelayedScore, ImmediateScore
 
-MODULE = '''
+MODULE = """
 from functools import lru_cache
 
 def rate(text, scale=1.0):
@@ -31,7 +30,7 @@ class Rater:
 
 class Box:
     rate = staticmethod(rate)
-'''
+"""
 
 
 @pytest.fixture
@@ -85,26 +84,23 @@ def test_json_specs_survive_json():
 
 
 def test_parameters_reach_the_reward():
-    parts = build({"short": {"name": "length", "target": 3, "weight": 2}, "length": {"target": 9}})
-    assert parts["short"].reward == Length(3)
-    assert parts["length"].reward == Length(9)
-    assert parts["short"].weight == 2.0
-    assert build({"name": Length, "target": 4})["Length"].reward == Length(4)
+    made = make({"short": {"name": "length", "target": 3, "weight": 2}, "length": {"target": 9}})
+    assert made.rewards == {"short": Length(3), "length": Length(9)}
+    assert made.weights == {"short": 2.0, "length": 1.0}
+    assert make({"name": Length, "target": 4}).rewards == {"Length": Length(4)}
 
 
-def test_what_a_path_names(module):
+def test_what_a_path_names(module, byte_tokenizer):
     def value(spec):
-        ((name, part),) = build(spec).items()
-        assert isinstance(part.reward, FunctionScore)
-        from textgym.completion import Sample
+        env = gym.make("TextGen-v0", reward=spec, tokenizer=byte_tokenizer)
+        env.reset(seed=0)
+        return env.step(70)[4]["reward_components"]
 
-        return name, part.reward.score([Sample("", "abcd", None, [], {})])
-
-    assert value("my_rewards:rate") == ("rate", [4.0])
-    assert value({"name": "my_rewards:rate", "scale": 2.0}) == ("rate", [8.0])
-    assert value("my_rewards:Rater") == ("Rater", [4.0])
-    assert value({"name": "my_rewards:Rater", "scale": 3.0}) == ("Rater", [12.0])
-    assert value("my_rewards:Box.rate") == ("Box.rate", [4.0])
+    assert value("my_rewards:rate") == {"rate": 1.0}
+    assert value({"name": "my_rewards:rate", "scale": 2.0}) == {"rate": 2.0}
+    assert value("my_rewards:Rater") == {"Rater": 1.0}
+    assert value({"name": "my_rewards:Rater", "scale": 3.0}) == {"Rater": 3.0}
+    assert value("my_rewards:Box.rate") == {"Box.rate": 1.0}
     assert weights({"my_rewards:rate": 0.5}) == {"rate": 0.5}
     assert weights({"own": {"name": "my_rewards:rate", "weight": 2.0}}) == {"own": 2.0}
 
@@ -115,10 +111,11 @@ def test_a_path_that_leads_nowhere_says_so(module):
             make(path)
 
 
-def test_registering_makes_a_name():
-    rewards.register("test_reward_make_mine", lambda scale=1.0: lambda text: scale * len(text))
-    assert "test_reward_make_mine" in rewards.names()
-    assert weights({"test_reward_make_mine": {"scale": 2.0}}) == {"test_reward_make_mine": 1.0}
+def test_registering_makes_a_name(monkeypatch):
+    monkeypatch.setattr(_REGISTRY, "_factories", dict(_REGISTRY._factories))
+    rewards.register("mine", lambda scale=1.0: lambda text: scale * len(text))
+    assert "mine" in rewards.names()
+    assert weights({"mine": {"scale": 2.0}}) == {"mine": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -199,7 +196,7 @@ def test_one_object_can_be_given_to_several_environments(byte_tokenizer):
 def test_a_reward_that_cannot_be_copied_says_what_to_do():
     counter = Counter()
     counter.lock = threading.Lock()
-    with pytest.raises(TypeError, match="'Counter' cannot be copied.*Give its class instead"):
+    with pytest.raises(TypeError, match=r"'Counter' cannot be copied.*Give its class instead"):
         make(counter)
     assert weights(Counter) == {"Counter": 1.0}
 

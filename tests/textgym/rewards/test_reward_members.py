@@ -84,7 +84,7 @@ def whole(token_ids):
 
 @pytest.mark.parametrize("every", ["token", "word", "sentence"])
 @pytest.mark.parametrize("name", MEMBERS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(token_ids=completions)
 def test_immediate_rewards_add_up_to_the_delayed_one(byte_tokenizer, name, every, token_ids):
     immediate, info = play(env(name, byte_tokenizer, every=every), whole(token_ids))
@@ -127,7 +127,7 @@ FORMULAS = {
 
 
 @pytest.mark.parametrize("name", FORMULAS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(token_ids=completions)
 def test_the_rewards_of_an_episode_add_up_to_the_formula(byte_tokenizer, name, token_ids):
     paid, info = play(env(name, byte_tokenizer), whole(token_ids))

@@ -1,0 +1,123 @@
+"""The directory of a run: which file is where, and how each is written so that none is lost."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import CSVOutputFormat, Logger, TensorBoardOutputFormat
+
+from agents.episodes import Episode
+from textgym.files import atomic_write
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Where the files of a run are.
+
+    Args:
+        path: The directory.
+    """
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The settings; its presence makes the directory a run."""
+        return self.path / "config.yaml"
+
+    @property
+    def progress(self) -> Path:
+        """SB3's log."""
+        return self.path / "progress.csv"
+
+    @property
+    def samples(self) -> Path:
+        """Texts written in training, with what each token earned."""
+        return self.path / "samples.jsonl"
+
+    @property
+    def before(self) -> Path:
+        """The texts for the held-out prompts before training."""
+        return self.path / "before.json"
+
+    @property
+    def curves(self) -> Path:
+        """The picture of the run's course."""
+        return self.path / "curves.png"
+
+    @property
+    def page(self) -> Path:
+        """The held-out prompts before and after, every token coloured."""
+        return self.path / "samples.html"
+
+    @property
+    def model(self) -> Path:
+        """The trained model in Hugging Face layout."""
+        return self.path / "model"
+
+    @property
+    def checkpoint(self) -> Path:
+        """SB3's archive, with which a run that was stopped goes on."""
+        return self.path / "checkpoint.zip"
+
+    def logger(self) -> Logger:
+        """A logger that goes on with the log that is there."""
+        writers = [GrowingCSV(self.progress), TensorBoardOutputFormat(str(self.path))]
+        return Logger(str(self.path), writers)
+
+    def save_before(self, episodes: Sequence[Episode]) -> None:
+        """Keep the texts from before training, for a run that is stopped and goes on."""
+        records = [dataclasses.asdict(episode) for episode in episodes]
+        atomic_write(self.before, json.dumps(records, ensure_ascii=False))
+
+    def load_before(self) -> list[Episode]:
+        """The texts from before training."""
+        return [Episode(**record) for record in json.loads(self.before.read_text("utf-8"))]
+
+
+class GrowingCSV(CSVOutputFormat):
+    """SB3's CSV log, which goes on with the rows that a file has instead of emptying it."""
+
+    def __init__(self, path: Path) -> None:
+        earlier = path.read_text(encoding="utf-8") if path.is_file() else ""
+        super().__init__(str(path))
+        if earlier:
+            self.keys = earlier.partition("\n")[0].split(",")
+            self.file.write(earlier)
+            self.file.flush()
+
+
+class Checkpoint(BaseCallback):
+    """Saves the algorithm between updates, so that a run that is killed can go on.
+
+    Args:
+        path: The archive; written under a temporary name and renamed.
+        every: Seconds between two of them, at least.
+    """
+
+    def __init__(self, path: Path, every: float = 30.0) -> None:
+        super().__init__()
+        self._path = path
+        self._every = every
+        self._saved = 0.0
+
+    def _on_rollout_start(self) -> None:
+        if time.monotonic() - self._saved >= self._every:
+            self.save()
+
+    def _on_step(self) -> bool:
+        return True
+
+    def save(self) -> None:
+        """Save now."""
+        temporary = self._path.with_name(f".{self._path.name}")
+        self.model.save(temporary)
+        os.replace(temporary, self._path)
+        self._saved = time.monotonic()
