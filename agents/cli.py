@@ -137,7 +137,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _usage(console: Console) -> None:
-    console.print("[bold]textgym[/]: text generation as reinforcement learning, a reward at every token\n")
+    console.print(
+        "[bold]textgym[/]: text generation as reinforcement learning, a reward at every token\n"
+    )
     for name, command in COMMANDS.items():
         console.print(f"  [bold]textgym {name:<9}[/] {command.__doc__}")
     console.print("\nOptions of a command: textgym COMMAND --help")

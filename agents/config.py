@@ -112,8 +112,17 @@ class RunConfig:
     """"auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", "mps"."""
 
     def __post_init__(self) -> None:
-        for name in ("total_timesteps", "max_new_tokens", "n_envs", "n_steps", "batch_size",
-                     "n_epochs", "eval_prompts", "learning_rate", "max_grad_norm"):
+        for name in (
+            "total_timesteps",
+            "max_new_tokens",
+            "n_envs",
+            "n_steps",
+            "batch_size",
+            "n_epochs",
+            "eval_prompts",
+            "learning_rate",
+            "max_grad_norm",
+        ):
             _check(name, getattr(self, name), getattr(self, name) > 0, "above 0")
         for name in ("gamma", "gae_lambda"):
             _check(name, getattr(self, name), 0 <= getattr(self, name) <= 1, "from 0 to 1")

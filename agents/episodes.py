@@ -39,9 +39,7 @@ class Episode:
     def transcript(self, tokenizer: Tokenizer) -> Transcript:
         """The episode as it is shown to people."""
         prompt_ids = np.array(tokenizer.encode(self.prompt), np.int64)
-        return Transcript(
-            self.prompt, tokenizer.pieces(prompt_ids, self.token_ids), self.rewards
-        )
+        return Transcript(self.prompt, tokenizer.pieces(prompt_ids, self.token_ids), self.rewards)
 
 
 class EpisodeRecorder:

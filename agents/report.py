@@ -54,7 +54,9 @@ def write_page(
 ) -> None:
     """Write a page with the texts before and after training, every token coloured by reward."""
     transcripts = [
-        episode.transcript(tokenizer) for pair in zip(before, after, strict=True) for episode in pair
+        episode.transcript(tokenizer)
+        for pair in zip(before, after, strict=True)
+        for episode in pair
     ]
     title = (
         f"Held-out prompts: mean score {mean_score(before):+.3f} before training, "

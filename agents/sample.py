@@ -54,10 +54,9 @@ def sample(config: SampleConfig, console: Console | None = None) -> None:
     prompts = [
         {"prompt_index": index} for index in range(len(examples)) for _ in range(config.num_samples)
     ]
-    episodes = evaluate(
-        policy, env_kwargs, prompts, seed=config.seed, deterministic=config.greedy
-    )
+    episodes = evaluate(policy, env_kwargs, prompts, seed=config.seed, deterministic=config.greedy)
     for episode in episodes:
-        console.print(to_rich(episode.transcript(env.tokenizer)), "")
+        console.print(to_rich(episode.transcript(env.tokenizer)))
+        console.print()
     if len(episodes) > 1:
         console.print(f"mean score {mean_score(episodes):+.3f} over {len(episodes)} texts")

@@ -21,9 +21,11 @@ _ROW = np.zeros(1, np.intp)
 
 
 class TextGenEnv(gym.Env[Observation, int]):
-    r"""## Description
-    Writing a text, one token at a time. The agent is given a prompt and appends tokens to it;
-    every token earns its reward at once.
+    r"""Writing a text, one token at a time, with a reward for every token.
+
+    ## Description
+    The agent is given a prompt and appends tokens to it until the text ends; every token earns
+    its reward at once.
 
     ## Action Space
     `Discrete(V)`: the id of the next token, V being the size of the tokenizer's vocabulary.
@@ -181,7 +183,7 @@ class TextGenEnv(gym.Env[Observation, int]):
             info,
         )
 
-    def render(self) -> str | NDArray[np.uint8] | None:  # type: ignore[override]
+    def render(self) -> str | NDArray[np.uint8] | None:
         """Show the episode: printed, as a string, or as a picture uint8 (height, width, 3)."""
         if self.render_mode is None:
             gym.logger.warn("render() needs a render_mode; give gym.make(..., render_mode='ansi').")

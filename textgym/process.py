@@ -68,9 +68,7 @@ class TextProcess:
         if isinstance(stop, str) or not all(isinstance(s, str) and s for s in stop):
             raise TypeError(f"stop is a list of non-empty strings, such as ['.'], got {stop!r}.")
         if prompt_truncation not in get_args(PromptTruncation):
-            raise ValueError(
-                f"prompt_truncation is 'error' or 'left', got {prompt_truncation!r}."
-            )
+            raise ValueError(f"prompt_truncation is 'error' or 'left', got {prompt_truncation!r}.")
         self.tokenizer = (
             tokenizer if isinstance(tokenizer, Tokenizer) else Tokenizer.from_pretrained(tokenizer)
         )
@@ -111,8 +109,8 @@ class TextProcess:
         # With no dimension: numpy compares with an array in half the time of a Python number.
         self._vocab_size = np.array(vocab_size, np.uint64)
         self._ends_text = np.arange(vocab_size) == self.tokenizer.eos_token_id
-        self.action_space = spaces.Discrete(vocab_size)
-        self.observation_space = spaces.Dict(
+        self.action_space: spaces.Space[Any] = spaces.Discrete(vocab_size)
+        self.observation_space: spaces.Space[Any] = spaces.Dict(
             input_ids=spaces.Box(0, vocab_size - 1, (context_length,), np.int64),
             attention_mask=spaces.Box(0, 1, (context_length,), np.int8),
         )

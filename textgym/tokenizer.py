@@ -167,7 +167,9 @@ class Tokenizer:
                 continue
             mapped = [byte_of.get(char) for char in token]
             # Tokens that were added to the vocabulary by hand are stored as plain text.
-            table[i] = token.encode() if None in mapped else bytes(b for b in mapped if b is not None)
+            table[i] = (
+                token.encode() if None in mapped else bytes(b for b in mapped if b is not None)
+            )
         return table
 
 
@@ -255,7 +257,7 @@ def _version(directory: Path) -> int:
 def _download(name: str) -> Path:
     """The local snapshot of a hub id's tokenizer files."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(name, allow_patterns=_FILES))

@@ -13,11 +13,12 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from textgym import rendering
-from textgym.dynamics import Observation, Rows, index
+from textgym.dynamics import Observation, Rows
 from textgym.env import METADATA, check_render_mode
 from textgym.process import PromptTruncation, TaskSpec, TextProcess
 from textgym.rewards import Every, RewardSpec, Timing
 from textgym.tokenizer import BUILTIN, Tokenizer
+from textgym.vector_infos import select, tell
 
 StepResult: TypeAlias = tuple[
     Observation, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]
@@ -102,7 +103,7 @@ budget_is_terminal, prompt_truncation: As for `TextGenEnv`.
         """The tokenizer."""
         return self.process.tokenizer
 
-    @property
+    @property  # type: ignore[misc]  # one a row, as in Gymnasium's SyncVectorEnv
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
         """The random number generator of each row."""
         return tuple(self._random(row)[0] for row in range(self.num_envs))
@@ -131,8 +132,9 @@ budget_is_terminal, prompt_truncation: As for `TextGenEnv`.
         """
         seeds = self._seeds(seed)
         options = dict(options or {})
-        mask = options.pop("reset_mask", None)
-        rows = self._all if mask is None else np.flatnonzero(self._checked_mask(mask))
+        rows = self._all
+        if "reset_mask" in options:
+            (rows,) = self._checked_mask(options.pop("reset_mask")).nonzero()
         for row in rows.tolist():
             if seeds[row] is not None:
                 self._generators[row] = seeding.np_random(seeds[row])
@@ -181,7 +183,7 @@ budget_is_terminal, prompt_truncation: As for `TextGenEnv`.
         if len(ended):
             self._tell_end(rows, ended, infos)
         elif len(rows):
-            _tell(infos, rows, process.step_info(), self.num_envs)
+            tell(infos, rows, process.step_info(), self.num_envs)
         return process.observe(), rewards, terminated, truncated, infos
 
     def render(self) -> tuple[str | NDArray[np.uint8] | None, ...] | None:  # type: ignore[override]
@@ -212,22 +214,22 @@ budget_is_terminal, prompt_truncation: As for `TextGenEnv`.
         n, process = self.num_envs, self.process
         step_info, final_info = process.step_info(), process.final_info(ended)
         if self.autoreset_mode is not AutoresetMode.SAME_STEP:
-            _tell(infos, rows, step_info, n)
-            _tell(infos, ended, final_info, n)
+            tell(infos, rows, step_info, n)
+            tell(infos, ended, final_info, n)
             return
         (going_on,) = np.logical_not(process.ended).nonzero()
         if len(going_on):
-            _tell(infos, going_on, _select(step_info, going_on), n)
-        final_info.update(_select(step_info, ended))
+            tell(infos, going_on, select(step_info, going_on), n)
+        final_info.update(select(step_info, ended))
         final_obs = [process.observe_row(row) for row in ended.tolist()]
-        _tell(infos, ended, {"final_obs": final_obs, "final_info": final_info}, n)
+        tell(infos, ended, {"final_obs": final_obs, "final_info": final_info}, n)
         self._begin(ended, {}, infos)
 
     def _begin(self, rows: Rows, options: Mapping[str, Any], infos: dict[str, Any]) -> None:
         generators = [self._random(row)[0] for row in rows.tolist()]
         self.process.begin(rows, generators, options)
         self._begun[rows] = True
-        _tell(infos, rows, self.process.reset_info(rows), self.num_envs)
+        tell(infos, rows, self.process.reset_info(rows), self.num_envs)
 
     def _random(self, row: int) -> tuple[np.random.Generator, int]:
         """A row's generator and the seed that it began with; made when first needed."""
@@ -243,7 +245,8 @@ budget_is_terminal, prompt_truncation: As for `TextGenEnv`.
             return [int(seed) + i for i in range(self.num_envs)]
         if len(seed) != self.num_envs:
             raise ValueError(
-                f"got {len(seed)} seeds for {self.num_envs} rows; give one number, or one seed a row."
+                f"got {len(seed)} seeds for {self.num_envs} rows; give one number, or a list with "
+                "a seed a row."
             )
         return seed
 
@@ -256,44 +259,3 @@ budget_is_terminal, prompt_truncation: As for `TextGenEnv`.
             )
         checked: NDArray[np.bool_] = mask
         return checked
-
-
-def _select(columns: Mapping[str, Any], rows: Rows) -> dict[str, Any]:
-    """The entries of some rows in columns of arrays, nested as they are."""
-    return {
-        key: _select(column, rows) if isinstance(column, dict) else column[rows]
-        for key, column in columns.items()
-    }
-
-
-def _tell(infos: dict[str, Any], rows: Rows, columns: Mapping[str, Any], num_envs: int) -> None:
-    """Put columns about k rows in vector infos: arrays of n, with a mask `_key` each."""
-    where = index(rows, num_envs)
-    told = np.zeros(num_envs, np.bool_)
-    told[where] = True
-    _merge(infos, where, columns, told)
-
-
-def _merge(
-    infos: dict[str, Any],
-    where: Rows | slice,
-    columns: Mapping[str, Any],
-    told: NDArray[np.bool_],
-) -> None:
-    for key, column in columns.items():
-        if key not in infos:
-            infos[key] = {} if isinstance(column, dict) else _blank(column, len(told))
-            infos["_" + key] = told.copy()
-        else:
-            infos["_" + key] |= told
-        if isinstance(column, dict):
-            _merge(infos[key], where, column, told)
-        else:
-            infos[key][where] = column
-
-
-def _blank(column: list[Any] | NDArray[Any], length: int) -> NDArray[Any]:
-    """What Gymnasium puts where a value such as those in `column` is not known."""
-    if isinstance(column, list):
-        return np.full(length, None, object)
-    return np.zeros(length, np.bool_ if column.dtype.kind == "b" else np.float64)

@@ -21,7 +21,9 @@ SMALL = [
 
 
 @pytest.fixture(scope="module")
-def model_dir(tmp_path_factory: pytest.TempPathFactory, byte_tokenizer: Tokenizer, make_llama: Any) -> str:
+def model_dir(
+    tmp_path_factory: pytest.TempPathFactory, byte_tokenizer: Tokenizer, make_llama: Any
+) -> str:
     """A tiny random model with its tokenizer, as a directory."""
     directory = tmp_path_factory.mktemp("model")
     make_llama().save_pretrained(directory)
@@ -160,9 +162,7 @@ def test_a_failing_reward_ends_the_run_and_saves_the_model(
     assert (tmp_path / "run" / "progress.csv").stat().st_size > 0
 
 
-def test_sample_shows_texts_and_scores(
-    model_dir: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_sample_shows_texts_and_scores(model_dir: str, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--model", model_dir, "--prompt", "My lord, I", "Good day", "--num-samples", "2"]
     assert main(["sample", *arguments, "--max-new-tokens", "5"]) == 0
     shown = capsys.readouterr().out

@@ -492,7 +492,9 @@ class TestRender:
         before = env.render()
         _write(env, "abc")
         after = env.render()
-        assert (before.shape, before.dtype) == (after.shape, after.dtype) == ((360, 640, 3), np.uint8)
+        assert (
+            (before.shape, before.dtype) == (after.shape, after.dtype) == ((360, 640, 3), np.uint8)
+        )
         assert (before != after).any()
 
     def test_human_prints_the_episode_as_it_is_written(
@@ -534,7 +536,8 @@ class TestTools:
         envs = make_vec_env("TextGen-v0", n_envs=2, seed=0)
         assert envs.reset()["input_ids"].shape[0] == 2
         for _ in range(33):
-            _, _, dones, infos = envs.step(np.array([1, 2]))
+            observations, *_ = envs.step(np.array([1, 2]))
+        assert observations["input_ids"].dtype == np.int64
         assert envs.get_images()[0].shape == (360, 640, 3)
         envs.close()
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
 
-from textgym.tokenizer import Tokenizer, TextStream
+from textgym.tokenizer import TextStream, Tokenizer
 
 EOS = "<|endoftext|>"
 HALF = "\ufffd"
@@ -46,7 +46,20 @@ def _build_metaspace() -> Tokenizer:
 
 def _build_wordpiece() -> Tokenizer:
     """As BERT makes them: "##" continues a word, and punctuation loses the space before it."""
-    vocab = ["[PAD]", "[UNK]", "[SEP]", "hello", "world", "##ing", "##s", ",", ".", "go", "don", "'"]
+    vocab = [
+        "[PAD]",
+        "[UNK]",
+        "[SEP]",
+        "hello",
+        "world",
+        "##ing",
+        "##s",
+        ",",
+        ".",
+        "go",
+        "don",
+        "'",
+    ]
     backend = tokenizers.Tokenizer(
         models.WordPiece({token: i for i, token in enumerate(vocab)}, unk_token="[UNK]")
     )
@@ -79,7 +92,6 @@ def _chunks(ids: list[int], sizes: list[int]) -> list[list[int]]:
         chunks.append(ids[:size])
         ids = ids[size:]
     return [*chunks, ids]
-
 
 
 @given(data=st.binary(max_size=40), sizes=st.lists(st.integers(0, 5), max_size=10))
@@ -168,7 +180,6 @@ def test_an_end_of_text_token_is_special_though_the_file_does_not_say_so() -> No
     assert tokenizer.stream(_ids(1)).push([2, 0]).strip() == "b"
 
 
-
 @pytest.mark.parametrize("tokenizer", [METASPACE, WORDPIECE], ids=lambda t: t.name)
 @given(data=st.data())
 def test_stream_continues_the_prompt(tokenizer: Tokenizer, data: st.DataObject) -> None:
@@ -213,7 +224,6 @@ def test_wordpiece_spacing() -> None:
     stream = WORDPIECE.stream(_ids(3))
     ids = [WORDPIECE.backend.token_to_id(t) for t in ("go", "##ing", ",", "world", ".", "[SEP]")]
     assert [stream.push([i]) for i in ids][-1] == " going, world."
-
 
 
 def test_save_and_load(byte_tokenizer: Tokenizer, tmp_path: Path) -> None:

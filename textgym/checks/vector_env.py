@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from numpy.typing import NDArray
+
+Difference: TypeAlias = tuple[str, Any, Any]
+"""Where two values differ, what was expected there, and what was found."""
+
+_OF_RESET = ("observation", "infos")
+_OF_STEP = ("observation", "rewards", "terminated", "truncated", "infos")
 
 
 def check_vector_env(
@@ -109,9 +115,9 @@ class _Pair:
         mask: NDArray[np.bool_] | None = None,
     ) -> None:
         # SyncVectorEnv takes the mask out of the dict that it is given: one for each.
-        first, second = ({} if mask is None else {"reset_mask": mask} for _ in range(2))
-        expected = self._reference.reset(seed=seed, options=first)
-        self._compare(where, expected, self._vector.reset(seed=seed, options=second))
+        arguments: Any = {"seed": seed, "options": {} if mask is None else {"reset_mask": mask}}
+        expected = self._reference.reset(**copy.deepcopy(arguments))
+        self._compare(where, expected, self._vector.reset(**copy.deepcopy(arguments)))
 
     def _compare_spaces(self) -> None:
         for name in (
@@ -127,20 +133,16 @@ class _Pair:
         assert mode is self._mode, self._message("metadata['autoreset_mode']", self._mode, mode)
 
     def _compare(self, where: str, expected: Sequence[Any], actual: Sequence[Any]) -> None:
-        names = ("observation", "rewards", "terminated", "truncated", "infos")
-        names = names if len(expected) == len(names) else ("observation", "infos")
+        names = _OF_STEP if len(expected) == len(_OF_STEP) else _OF_RESET
         for name, one, other in zip(names, expected, actual, strict=True):
-            self._compare_values(f"{where}: {name}", one, other)
+            difference = _difference(f"{where}: {name}", one, other)
+            assert difference is None, self._message(*difference)
         changed = _difference("what was returned", self._returned_copy, self._returned)
         assert changed is None, (
             f"{self._mode}, {where}: it changed what was returned before, {changed[0]}, from "
             f"{changed[1]!r} to {changed[2]!r}. Return copies."
         )
         self._returned, self._returned_copy = actual, copy.deepcopy(actual)
-
-    def _compare_values(self, where: str, expected: Any, actual: Any) -> None:
-        difference = _difference(where, expected, actual)
-        assert difference is None, self._message(*difference)
 
     def _message(self, where: str, expected: Any, actual: Any) -> str:
         return (
@@ -149,36 +151,39 @@ class _Pair:
         )
 
 
-def _difference(where: str, expected: Any, actual: Any) -> tuple[str, Any, Any] | None:
+def _difference(where: str, expected: Any, actual: Any) -> Difference | None:
     """The first place where two values differ, and what stands there; None if they are equal."""
     if type(expected) is not type(actual):
         return f"type of {where}", type(expected).__name__, type(actual).__name__
     if isinstance(expected, np.ndarray):
-        for attribute in ("dtype", "shape"):
-            one, other = getattr(expected, attribute), getattr(actual, attribute)
-            if one != other:
-                return f"{attribute} of {where}", one, other
-        if expected.dtype != object:
-            unequal = expected != actual
-            if expected.dtype.kind == "f":
-                unequal &= ~(np.isnan(expected) & np.isnan(actual))
-            places = np.argwhere(unequal)
-            if not len(places):
-                return None
-            place = tuple(places[0].tolist())
-            return f"{where}{list(place)}", expected[place], actual[place]
-        items = [(index, expected[index], actual[index]) for index in np.ndindex(expected.shape)]
-        parts = [(f"{where}{list(index)}", one, other) for index, one, other in items]
-    elif isinstance(expected, Mapping):
+        return _array_difference(where, expected, actual)
+    if isinstance(expected, Mapping):
         if expected.keys() != actual.keys():
             return f"set of keys of {where}", sorted(expected), sorted(actual)
-        parts = [(f"{where}[{key!r}]", expected[key], actual[key]) for key in expected]
-    elif isinstance(expected, (tuple, list)):
+        pairs = [(f"{where}[{key!r}]", expected[key], actual[key]) for key in expected]
+        return _first_difference(pairs)
+    if isinstance(expected, (tuple, list)):
         if len(expected) != len(actual):
             return f"length of {where}", len(expected), len(actual)
-        pairs = zip(expected, actual, strict=True)
-        parts = [(f"{where}[{i}]", one, other) for i, (one, other) in enumerate(pairs)]
-    else:
-        return None if expected == actual else (where, expected, actual)
-    differences = (_difference(*part) for part in parts)
-    return next((difference for difference in differences if difference), None)
+        both = enumerate(zip(expected, actual, strict=True))
+        return _first_difference((f"{where}[{i}]", one, other) for i, (one, other) in both)
+    return None if expected == actual else (where, expected, actual)
+
+
+def _array_difference(
+    where: str, expected: NDArray[Any], actual: NDArray[Any]
+) -> Difference | None:
+    if expected.dtype != actual.dtype:
+        return f"dtype of {where}", expected.dtype, actual.dtype
+    if expected.shape != actual.shape:
+        return f"shape of {where}", expected.shape, actual.shape
+    places: Iterable[tuple[int, ...]] = np.ndindex(expected.shape)
+    if expected.dtype != object:
+        # A NaN is equal to nothing, itself included.
+        unequal = (expected != actual) & ((expected == expected) | (actual == actual))
+        places = map(tuple, np.argwhere(unequal).tolist())
+    return _first_difference((f"{where}{list(p)}", expected[p], actual[p]) for p in places)
+
+
+def _first_difference(pairs: Iterable[tuple[str, Any, Any]]) -> Difference | None:
+    return next(filter(None, (_difference(*pair) for pair in pairs)), None)

@@ -54,7 +54,8 @@ class Score(Protocol):
     was scored before. Environments share the object.
 
     A class attribute `text_only = True` says that the token ids do not matter, so that a token
-    which leaves the text as it was (an end-of-text token, half a character) costs no scoring.
+    which leaves the text as it was (an end-of-text token, half a character) costs no scoring; the
+    token ids of a sample may then go beyond its text.
     `success_threshold: float` makes final scores of at least that much count as successes.
     """
 

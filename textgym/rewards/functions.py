@@ -105,11 +105,16 @@ class TRLScore:
 
     Args:
         function: The reward function.
+
+    Attributes:
+        text_only: Whether the function has no way to see the token ids.
+        success_threshold: The function's own, or None.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
         self._arguments = _Arguments(function)
+        self.text_only = not self._arguments.takes("completion_ids")
         self.success_threshold = _success_threshold(function)
 
     def score(self, samples: Sequence[Sample]) -> list[float]:
@@ -157,6 +162,10 @@ class _Arguments:
         self._required = [p.name for p in named if p.default is p.empty]
         self._positional_only = [p.name for p in named if p.kind is p.POSITIONAL_ONLY]
         self._takes_rest = any(p.kind is p.VAR_KEYWORD for p in parameters)
+
+    def takes(self, name: str) -> bool:
+        """Whether a value of this name, if there is one, reaches the function."""
+        return self._takes_rest or name in self.names
 
     def select(
         self, known: Mapping[str, Any], rest: Mapping[str, Any], sample: Sample

@@ -118,7 +118,12 @@ class ImmediateScore:
             if text != self._scored[row] or silent_token_counts:
                 self._scored[row] = text
                 due.append(k)
-                samples.append(completions.sample(row, length))
+                # Which tokens make up part of a text is dear to find out; most scores do not ask.
+                samples.append(
+                    completions.sample(row)._replace(text=text)
+                    if self._text_only
+                    else completions.sample(row, length)
+                )
         return due, samples
 
 

@@ -110,6 +110,9 @@ def test_whether_the_token_ids_matter_is_seen_from_the_parameters():
     assert from_function(of_text).text_only
     assert from_function(len).text_only
     assert not from_function(lambda text, token_ids: 0.0).text_only
+    assert from_function(lambda prompts, completions: []).text_only
+    assert not from_function(lambda completions, **kwargs: []).text_only
+    assert not from_function(lambda completions, completion_ids: []).text_only
 
 
 def test_the_function_says_what_success_is():

@@ -7,6 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rapidfuzz.distance import Levenshtein
+from vaderSentiment.vaderSentiment import (
+    BOOSTER_DICT,
+    NEGATE,
+    SPECIAL_CASES,
+    SentimentIntensityAnalyzer,
+)
 
 from textgym import rewards
 from textgym.checks import check_reward
@@ -181,6 +187,22 @@ def test_sentiment_is_vader():
     assert Sentiment("negative")("I hate it.") == -Sentiment()("I hate it.") > 0
     with pytest.raises(ValueError, match="'positive' or 'negative', got 'happy'"):
         Sentiment("happy")
+
+
+plain_vader = functools.cache(SentimentIntensityAnalyzer)
+
+# Words that VADER has rules for, and some around them.
+VADER_WORDS = sorted(
+    {*NEGATE, *(word for phrase in [*BOOSTER_DICT, *SPECIAL_CASES] for word in phrase.split())}
+)
+RATED = "great bad LOVE hate no nor so never without doubt least at but 🙂 !"
+rated = st.sampled_from(RATED.split() + VADER_WORDS)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(rated, max_size=9).map(" ".join))
+def test_remembering_ratings_changes_none(text):
+    assert Sentiment()(text) == plain_vader().polarity_scores(text)["compound"]
 
 
 def test_keywords_are_whole_words_in_any_case():

@@ -94,6 +94,17 @@ def test_a_score_of_token_ids_sees_the_end_of_text_token(byte_tokenizer, every):
     assert sum(run(count, byte_tokenizer, b"Ab.", every=every)) == 4
 
 
+@pytest.mark.parametrize("every", ["word", "sentence"])
+def test_part_of_a_text_is_the_same_with_and_without_its_token_ids(byte_tokenizer, every):
+    data = "Ab 你. Cd e. f".encode()
+    with_ids, without = Recorder(), Recorder(text_only=True)
+    paid = run(with_ids, byte_tokenizer, data, every=every)
+    assert run(without, byte_tokenizer, data, every=every) == paid
+    assert [text for text, _ in with_ids.asked] == [text for text, _ in without.asked]
+    whole = [(t, n) for t, n in with_ids.asked if t != data.decode()]
+    assert all(n == len(text.encode()) for text, n in whole)
+
+
 @pytest.mark.parametrize("every", ["token", "word", "sentence"])
 @pytest.mark.parametrize("text_only", [True, False])
 def test_the_empty_text_is_scored_where_it_is_final(byte_tokenizer, every, text_only):

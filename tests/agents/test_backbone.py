@@ -1,0 +1,311 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.utils import logging
+
+from agents.backbone import (
+    Backbone,
+    left_padded,
+    load_model,
+    model_source,
+    no_progress_bars,
+    tokenizer_files,
+)
+from textgym.tokenizer import BUILTIN_DIRECTORY
+
+LENGTHS = [3, 17, 1, 9]
+
+FAMILIES = {
+    "bloom": {"n_layer": 2, "n_head": 4},  # alibi
+    "gemma2": {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 4},  # soft caps
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64},
+    "gpt_neo": {
+        "num_layers": 2,
+        "num_heads": 4,
+        "attention_types": [[["global", "local"], 1]],
+        "window_size": 4,
+    },
+    "llama": {},
+    "mamba": {"state_size": 4, "time_step_rank": 4},
+    "mistral": {"sliding_window": 4},
+    "mpt": {"d_model": 32, "n_heads": 4, "n_layers": 2, "max_seq_len": 64, "expansion_ratio": 2},
+    "opt": {"ffn_dim": 48, "word_embed_proj_dim": 16},  # the head is narrower than the trunk
+    "phi": {},
+    "qwen2": {},
+    "qwen3": {"head_dim": 8},
+}
+REFUSED = {
+    "recurrent_gemma": {"num_hidden_layers": 3, "lru_width": 32, "head_dim": 8},
+    "roberta": {"is_decoder": True, "pad_token_id": 1},
+    "rwkv": {"attention_hidden_size": 32, "context_length": 64},
+}
+
+
+def make(family, settings):
+    config = CONFIG_MAPPING[family](
+        **{
+            "vocab_size": 120,
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 64,
+            "bos_token_id": None,
+            "eos_token_id": 0,
+            "pad_token_id": 0,
+            **settings,
+        }
+    )
+    for name in ("initializer_range", "init_std"):  # the usual 0.02 hardly tells tokens apart
+        if hasattr(config, name):
+            setattr(config, name, 0.2)
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(config).eval()
+
+
+def batch(lengths, columns, vocabulary, seed=0):
+    """Random tokens in rows of the given lengths, right-padded to a number of columns."""
+    generator = torch.Generator().manual_seed(seed)
+    mask = (torch.arange(columns) < torch.tensor(lengths)[:, None]).long()
+    shape = (len(lengths), max(lengths))
+    ids = torch.zeros(len(lengths), columns, dtype=torch.long)
+    ids[:, : shape[1]] = torch.randint(1, vocabulary, shape, generator=generator)
+    return ids * mask, mask
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_padded_rows_get_the_plain_logits_of_the_model(family):
+    model = make(family, FAMILIES[family])
+    backbone = Backbone(model, 100, 40)
+    ids, mask = batch(LENGTHS, 40, 100)
+    with torch.no_grad():
+        logits = backbone(ids, mask).logits
+        for row, length in enumerate(LENGTHS):
+            plain = model(ids[row : row + 1, :length]).logits[0, -1, :100]
+            assert plain.std() > 0.5
+            torch.testing.assert_close(logits[row], plain, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("family", REFUSED)
+def test_families_that_see_padding_are_refused(family):
+    with pytest.raises(ValueError, match="with padding before it than without"):
+        Backbone(make(family, REFUSED[family]), 100, 40)
+
+
+def test_a_wide_window_gives_what_a_narrow_one_gives(make_model):
+    backbone = Backbone(make_model(), 257, 256)
+    ids, mask = batch(LENGTHS, 256, 257)
+    with torch.no_grad():
+        wide, narrow = backbone(ids, mask), backbone(ids[:, :17], mask[:, :17])
+    torch.testing.assert_close(wide, narrow, atol=1e-5, rtol=0)
+
+
+def test_a_row_gets_alone_what_it_gets_in_a_batch(make_model):
+    backbone = Backbone(make_model(), 257, 40)
+    ids, mask = batch(LENGTHS, 40, 257)
+    with torch.no_grad():
+        together = backbone(ids, mask)
+        for row in range(len(LENGTHS)):
+            alone = backbone(ids[row : row + 1], mask[row : row + 1])
+            torch.testing.assert_close(together.logits[row], alone.logits[0], atol=1e-5, rtol=0)
+            torch.testing.assert_close(together.hidden[row], alone.hidden[0], atol=1e-5, rtol=0)
+
+
+def test_what_stands_in_the_padding_does_not_matter(make_model):
+    backbone = Backbone(make_model(), 257, 40)
+    ids, mask = batch(LENGTHS, 40, 257)
+    with torch.no_grad():
+        zeros, others = backbone(ids, mask), backbone(torch.where(mask == 1, ids, 99), mask)
+    torch.testing.assert_close(zeros, others, atol=1e-5, rtol=0)
+
+
+def test_gradients_of_a_padded_batch_are_those_of_its_rows(make_model):
+    model = make_model()
+    backbone = Backbone(model, 257, 40)
+    ids, mask = batch(LENGTHS, 40, 257)
+    parameters = list(model.parameters())
+
+    def gradient(*inputs):
+        out = backbone(*inputs)
+        total = out.logits.log_softmax(-1)[:, 5].sum() + out.hidden[:, 3].sum()
+        return torch.autograd.grad(total, parameters)
+
+    together = gradient(ids, mask)
+    alone = [gradient(ids[i : i + 1, :n], mask[i : i + 1, :n]) for i, n in enumerate(LENGTHS)]
+    for i, expected in enumerate(map(sum, zip(*alone, strict=True))):
+        torch.testing.assert_close(together[i], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_the_model_runs_on_the_columns_that_hold_tokens(make_model):
+    model = make_model()
+    backbone = Backbone(model, 257, 200)
+    seen = []
+    model.get_input_embeddings().register_forward_hook(lambda *call: seen.append(call[2].shape))
+    model.get_output_embeddings().register_forward_hook(lambda *call: seen.append(call[2].shape))
+    backbone(*batch(LENGTHS, 200, 257))
+    assert seen == [(4, 17, 32), (4, 1, 257)]
+
+
+def test_hidden_is_what_the_head_reads(make_llama):
+    model = make_llama()
+    out = Backbone(model, 257, 40)(*batch(LENGTHS, 40, 257))
+    assert out.hidden.shape == (4, 32)
+    torch.testing.assert_close(model.lm_head(out.hidden), out.logits)
+
+
+def test_no_hook_stays_on_the_model(make_llama):
+    model = make_llama()
+    Backbone(model, 257, 40)(*batch(LENGTHS, 40, 257))
+    assert not model.lm_head._forward_pre_hooks
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_dropout_stays_off(family):
+    dropout = {
+        "gpt2": {"attn_pdrop": 0.5, "embd_pdrop": 0.5, "resid_pdrop": 0.5},
+        "llama": {"attention_dropout": 0.5},
+    }
+    model = make(family, {**FAMILIES[family], **dropout[family]})
+    inputs = batch(LENGTHS, 40, 100)
+    model.train()
+    with torch.no_grad():
+        ids = inputs[0][:, :17]
+        assert not torch.equal(model(ids).logits, model(ids).logits), "no dropout to be off"
+        backbone = Backbone(model, 100, 40)
+        evaluated = backbone.train(False)(*inputs).logits
+        trained = backbone.train(True)(*inputs).logits
+    assert backbone.training
+    assert torch.equal(evaluated, trained)
+
+
+def test_a_surplus_of_the_head_is_cut_off(make_llama):
+    backbone = Backbone(make_llama(vocab_size=320), 257, 40)
+    assert backbone(*batch(LENGTHS, 40, 257)).logits.shape == (4, 257)
+
+
+def test_a_narrower_head_is_refused(make_llama):
+    with pytest.raises(ValueError, match=r"has 257 tokens and the given Llama\w+ knows 200.*cure"):
+        try:
+            Backbone(make_llama(vocab_size=200), 257, 40)
+        except ValueError as error:
+            assert "tokenizer=<the model's directory or hub id>" in str(error)
+            raise ValueError(f"{error} cure") from error
+
+
+def test_a_context_longer_than_the_positions_is_refused(make_model):
+    model = make_model()
+    Backbone(model, 257, 256)
+    with pytest.raises(ValueError, match=r"context_length is 257 .* 256 positions.* smaller"):
+        Backbone(model, 257, 257)
+
+
+def test_a_context_of_one_token_needs_no_padding(make_llama):
+    Backbone(make_llama(), 257, 1)
+
+
+@pytest.mark.parametrize(
+    "mask", [[[1, 1, 0], [0, 0, 0]], [[1, 1, 0], [0, 1, 1]]], ids=["empty", "left-padded"]
+)
+def test_a_row_that_does_not_begin_with_a_token_is_refused(make_llama, mask):
+    backbone = Backbone(make_llama(), 257, 40)
+    with pytest.raises(ValueError, match="row 1 of attention_mask does not begin with 1"):
+        backbone(torch.ones(2, 3, dtype=torch.long), torch.tensor(mask))
+
+
+@pytest.mark.parametrize("model", [nn.Linear(3, 3), nn.Sequential()])
+def test_a_module_that_is_no_causal_lm_is_refused(model):
+    with pytest.raises(TypeError, match=r"get_output_embeddings.*AutoModelForCausalLM"):
+        Backbone(model, 3, 3)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 12), min_size=1, max_size=5),
+    surplus=st.integers(0, 4),
+    dtype=st.sampled_from([torch.int8, torch.int64, torch.float32, torch.bool]),
+)
+def test_left_padding_moves_tokens_to_the_right_edge(lengths, surplus, dtype):
+    ids, mask = batch(lengths, max(lengths) + surplus, 50)
+    padded = left_padded(ids, mask.to(dtype))
+    assert all(value.shape == (len(lengths), max(lengths)) for value in padded.values())
+    assert all(value.dtype == torch.int64 for value in padded.values())
+    for row, length in enumerate(lengths):
+        padding = max(lengths) - length
+        assert padded["input_ids"][row, padding:].tolist() == ids[row, :length].tolist()
+        assert padded["attention_mask"][row].tolist() == [0] * padding + [1] * length
+        assert padded["position_ids"][row].tolist() == [0] * padding + list(range(length))
+
+
+def test_the_builtin_model_is_loaded_in_float32():
+    model = load_model("builtin")
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert model_source("builtin") == str(BUILTIN_DIRECTORY)
+
+
+def test_a_model_is_loaded_from_a_directory(make_model, tmp_path, capfd):
+    saved = make_model()
+    saved.save_pretrained(tmp_path)
+    capfd.readouterr()
+    loaded = load_model(tmp_path)
+    assert capfd.readouterr() == ("", "")
+    ids = batch([9], 9, 257)[0]
+    assert type(loaded) is type(saved)
+    assert torch.equal(loaded(ids).logits, saved(ids).logits)
+    assert model_source(tmp_path) == model_source(loaded) == str(tmp_path)
+    assert model_source(saved) is None
+
+
+@pytest.mark.parametrize("name", ["/no/such/model", "empty", "~/no/such/model"])
+def test_a_model_that_is_not_there(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match=f"no model '{name}'.*'builtin', nor a directory"):
+        load_model(name)
+
+
+def test_tokenizer_files_of_a_directory(tiny_tokenizer_dir, tmp_path):
+    files = tokenizer_files(tiny_tokenizer_dir)
+    assert [path.name for path in files] == ["tokenizer.json", "tokenizer_config.json"]
+    assert tokenizer_files(str(tmp_path)) == tokenizer_files("/no/such/model") == []
+
+
+def test_tokenizer_files_of_a_hub_id_come_from_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    repository = tmp_path / "models--someone--letters"
+    snapshot = repository / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("abc")
+    (snapshot / "tokenizer.json").write_text("{}")
+    assert tokenizer_files("someone/letters") == [snapshot / "tokenizer.json"]
+    assert tokenizer_files("someone/else") == []
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_progress_bars_are_as_before_afterwards(shown):
+    before = logging.is_progress_bar_enabled()
+    try:
+        (logging.enable_progress_bar if shown else logging.disable_progress_bar)()
+        with pytest.raises(RuntimeError), no_progress_bars():
+            assert not logging.is_progress_bar_enabled()
+            raise RuntimeError
+        assert logging.is_progress_bar_enabled() is shown
+    finally:
+        (logging.enable_progress_bar if before else logging.disable_progress_bar)()
+
+
+def test_low_rank_adapters_are_read_through(make_llama):
+    peft = pytest.importorskip("peft")
+    model = make_llama()
+    ids, mask = batch(LENGTHS, 40, 257)
+    with torch.no_grad():
+        expected = Backbone(model, 257, 40)(ids, mask)
+    adapted = peft.get_peft_model(model, peft.LoraConfig(target_modules=["q_proj", "v_proj"]))
+    assert not isinstance(adapted, LlamaForCausalLM)
+    with torch.no_grad():
+        got = Backbone(adapted, 257, 40)(ids, mask)
+    torch.testing.assert_close(got, expected)  # fresh adapters change nothing

@@ -1,0 +1,46 @@
+"""What the README shows must run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_script_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    script = next(block for block in BLOCKS if "evaluate_policy" in block)
+    # Less of the same: the lengths are all that differ from what the README shows.
+    for shown, short in (("n_steps=256", "n_steps=64"), ("2_048", "64"), ("episodes=20", "episodes=2")):
+        assert shown in script
+        script = script.replace(shown, short)
+    torch.set_num_threads(1)
+    exec(script, {})
+    assert "ep_rew_mean" in capsys.readouterr().out
+
+
+def test_the_reward_blocks_run() -> None:
+    import gymnasium as gym
+
+    rewards = [block for block in BLOCKS if "text.count" in block]
+    assert len(rewards) == 2
+    for block in rewards:
+        exec(block, {"gym": gym})
+
+
+def test_the_map_names_what_is_there() -> None:
+    listing = re.search(r"## Map\n\n```\n(.*?)```", README, re.DOTALL)
+    assert listing is not None
+    folder = ""
+    for line in listing[1].splitlines():
+        if not line.startswith(" "):
+            folder = line.split()[0]
+            assert (ROOT / folder).is_dir(), line
+        else:
+            for name in re.findall(r"\b[\w]+(?:\.py|/)", line.split("   ")[0] + line[2:22]):
+                assert (ROOT / folder / name).exists(), line

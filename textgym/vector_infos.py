@@ -1,0 +1,57 @@
+"""Infos as Gymnasium's vector environments lay them out.
+
+What is known of some rows comes in columns: arrays, or lists of other objects, with k entries for
+k rows, by name, some under a name of their own. Gymnasium wants arrays with a slot for every row,
+and beside each key a mask `_key` that says for which rows it is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from textgym.dynamics import Rows, index
+
+
+def select(columns: Mapping[str, Any], rows: Rows) -> dict[str, Any]:
+    """The entries of some rows in columns of arrays."""
+    return {
+        key: select(column, rows) if isinstance(column, dict) else column[rows]
+        for key, column in columns.items()
+    }
+
+
+def tell(infos: dict[str, Any], rows: Rows, columns: Mapping[str, Any], num_envs: int) -> None:
+    """Add what is known of `rows`, int (k,), to the infos of `num_envs` rows."""
+    told = np.zeros(num_envs, np.bool_)
+    where = index(rows, num_envs)
+    told[where] = True
+    _merge(infos, columns, where, told)
+
+
+def _merge(
+    infos: dict[str, Any],
+    columns: Mapping[str, Any],
+    where: Rows | slice,
+    told: NDArray[np.bool_],
+) -> None:
+    for key, column in columns.items():
+        if key in infos:
+            infos["_" + key] |= told
+        else:
+            infos[key] = {} if isinstance(column, dict) else _blank(column, len(told))
+            infos["_" + key] = told.copy()
+        if isinstance(column, dict):
+            _merge(infos[key], column, where, told)
+        else:
+            infos[key][where] = column
+
+
+def _blank(column: list[Any] | NDArray[Any], length: int) -> NDArray[Any]:
+    """What Gymnasium puts where a value such as those of `column` is not known."""
+    if isinstance(column, list):
+        return np.full(length, None, object)
+    return np.zeros(length, np.bool_ if column.dtype.kind == "b" else np.float64)
