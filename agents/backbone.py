@@ -223,9 +223,12 @@ def load_model(source: str | Path) -> nn.Module:
     """
     from transformers import AutoModelForCausalLM
 
+    location = _location(source)
     try:
+        if os.path.isdir(location) and not any(Path(location).glob("*config.json")):
+            raise FileNotFoundError(f"{location} holds no config.json")
         with no_progress_bars():
-            model = AutoModelForCausalLM.from_pretrained(_location(source), dtype=torch.float32)
+            model = AutoModelForCausalLM.from_pretrained(location, dtype=torch.float32)
     except OSError as error:
         raise FileNotFoundError(
             f"no model {str(source)!r}: it is neither {BUILTIN!r}, nor a directory with a "

@@ -189,12 +189,9 @@ def test_a_surplus_of_the_head_is_cut_off(make_llama):
 
 
 def test_a_narrower_head_is_refused(make_llama):
-    with pytest.raises(ValueError, match=r"has 257 tokens and the given Llama\w+ knows 200.*cure"):
-        try:
-            Backbone(make_llama(vocab_size=200), 257, 40)
-        except ValueError as error:
-            assert "tokenizer=<the model's directory or hub id>" in str(error)
-            raise ValueError(f"{error} cure") from error
+    message = r"has 257 tokens and the given Llama\w+ knows 200\. Give the environment the model's"
+    with pytest.raises(ValueError, match=message):
+        Backbone(make_llama(vocab_size=200), 257, 40)
 
 
 def test_a_context_longer_than_the_positions_is_refused(make_model):
@@ -298,6 +295,7 @@ def test_progress_bars_are_as_before_afterwards(shown):
         (logging.enable_progress_bar if before else logging.disable_progress_bar)()
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft's own
 def test_low_rank_adapters_are_read_through(make_llama):
     peft = pytest.importorskip("peft")
     model = make_llama()
