@@ -17,6 +17,7 @@ from textgym.tokenizer import BUILTIN, BUILTIN_DIRECTORY
 ModelSpec: TypeAlias = "str | Path | nn.Module"
 """A built-in model's name, a local directory, a hub id, or a causal LM itself."""
 
+_CONFIG_FILES = {"config.json", "adapter_config.json"}  # PEFT saves adapters with the latter
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -225,7 +226,7 @@ def load_model(source: str | Path) -> nn.Module:
 
     location = _location(source)
     try:
-        if os.path.isdir(location) and not any(Path(location).glob("*config.json")):
+        if os.path.isdir(location) and not _CONFIG_FILES & set(os.listdir(location)):
             raise FileNotFoundError(f"{location} holds no config.json")
         with no_progress_bars():
             model = AutoModelForCausalLM.from_pretrained(location, dtype=torch.float32)

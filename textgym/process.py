@@ -40,6 +40,7 @@ class TextProcess:
         tokenizer: The tokenizer.
         examples: The examples of the task's split.
         completions: The text written so far, as rewards see it.
+        ended: Rows whose episode is over, or never began, bool (n,): the array of `completions`.
         reward: The weighted sum of rewards.
         observation_space: `Dict(input_ids, attention_mask)` of one row.
         action_space: `Discrete(vocabulary)` of one row.
@@ -102,6 +103,7 @@ class TextProcess:
         self.contexts = dynamics.empty(num_rows, context_length, self.tokenizer.pad_token_id)
         self._limits = np.zeros(num_rows, np.int64)  # the length at which a row's budget is spent
         self.completions = Completions(self.contexts, self.tokenizer, max_new_tokens)
+        self.ended = self.completions.ended
         self.reward = rewards.make(reward, timing, every)
         self._token_rewards = np.zeros((num_rows, max_new_tokens)) if record_rewards else None
 
@@ -114,11 +116,6 @@ class TextProcess:
             input_ids=spaces.Box(0, vocab_size - 1, (context_length,), np.int64),
             attention_mask=spaces.Box(0, 1, (context_length,), np.int8),
         )
-
-    @property
-    def ended(self) -> NDArray[np.bool_]:
-        """Rows whose episode is over, or has not begun, bool (n,); the array that is kept."""
-        return self.completions.ended
 
     def begin(
         self,
@@ -199,7 +196,7 @@ class TextProcess:
         paid = self.reward.step(rows, tokens, self.completions)
         if self._token_rewards is not None:
             self._token_rewards[rows, self.completions.lengths(rows) - 1] = paid
-        return paid.astype(np.float64), terminated, truncated
+        return paid, terminated, truncated
 
     def step_info(self) -> dict[str, Any]:
         """What is known of the rows that just took a step, for `info`: columns of k values."""

@@ -1,7 +1,7 @@
 """Infos as Gymnasium's vector environments lay them out.
 
-What is known of some rows comes in columns: arrays, or lists of other objects, with k entries for
-k rows, by name, some under a name of their own. Gymnasium wants arrays with a slot for every row,
+What is known of some rows comes in columns by name, with k entries for k rows: arrays of float64 or
+bool, lists of other objects, or again columns by name. Gymnasium wants arrays with a slot for every row,
 and beside each key a mask `_key` that says for which rows it is known.
 """
 
@@ -25,9 +25,12 @@ def select(columns: Mapping[str, Any], rows: Rows) -> dict[str, Any]:
 
 
 def tell(infos: dict[str, Any], rows: Rows, columns: Mapping[str, Any], num_envs: int) -> None:
-    """Add what is known of `rows`, int (k,), to the infos of `num_envs` rows."""
-    told = np.zeros(num_envs, np.bool_)
+    """Add what is known of `rows`, int (k,), to the infos of `num_envs` rows.
+
+    Arrays of columns may become part of the infos; nobody else should write to them.
+    """
     where = index(rows, num_envs)
+    told = np.zeros(num_envs, np.bool_)
     told[where] = True
     _merge(infos, columns, where, told)
 
@@ -39,19 +42,20 @@ def _merge(
     told: NDArray[np.bool_],
 ) -> None:
     for key, column in columns.items():
-        if key in infos:
-            infos["_" + key] |= told
-        else:
-            infos[key] = {} if isinstance(column, dict) else _blank(column, len(told))
-            infos["_" + key] = told.copy()
+        is_new = key not in infos
         if isinstance(column, dict):
-            _merge(infos[key], column, where, told)
+            _merge(infos.setdefault(key, {}), column, where, told)
+        elif is_new and isinstance(where, slice) and isinstance(column, np.ndarray):
+            infos[key] = column
         else:
+            if is_new:
+                infos[key] = _blank(column, len(told))
             infos[key][where] = column
+        infos["_" + key] = told.copy() if is_new else infos["_" + key] | told
 
 
 def _blank(column: list[Any] | NDArray[Any], length: int) -> NDArray[Any]:
     """What Gymnasium puts where a value such as those of `column` is not known."""
     if isinstance(column, list):
         return np.full(length, None, object)
-    return np.zeros(length, np.bool_ if column.dtype.kind == "b" else np.float64)
+    return np.zeros(length, column.dtype)

@@ -25,7 +25,7 @@ class WeightedSum:
             rewards that say so.
 
     Attributes:
-        components: What each reward paid in the last step, weight included, float32 (k,).
+        components: What each reward paid in the last step, weight included, float64 (k,).
         scores: What each reward paid in the current episodes so far, without its weight,
             float64 (n,).
     """
@@ -39,7 +39,7 @@ class WeightedSum:
         self.rewards = dict(rewards)
         self.weights = {name: float(weights[name]) for name in self.rewards}
         self.success_thresholds = dict(success_thresholds or {})
-        self.components: dict[str, NDArray[np.float32]] = {}
+        self.components: dict[str, NDArray[np.float64]] = {}
         self.scores: dict[str, NDArray[np.float64]] = {}
 
     def start(self, rows: Rows, completions: Completions) -> None:
@@ -60,26 +60,26 @@ class WeightedSum:
 
     def step(
         self, rows: Rows, tokens: NDArray[np.int64], completions: Completions
-    ) -> NDArray[np.float32]:
-        """The weighted sum of the rewards of the tokens just written, float32 (k,).
+    ) -> NDArray[np.float64]:
+        """The weighted sum of the rewards of the tokens just written, float64 (k,).
 
         Raises:
             RewardError: If a reward raised, or returned another shape, a NaN or an infinity.
         """
         where = index(rows, completions.num_rows)
-        total: NDArray[np.float32] | None = None
+        total = np.zeros(len(rows))
         for name, reward in self.rewards.items():
             try:
                 paid = checked(name, reward.step(rows, tokens, completions), rows, completions)
             except Exception as error:
                 raise _reward_error(name, error, rows, completions) from error
-            self.scores[name][where] += paid
-            weight = self.weights[name]
-            if weight != 1.0:
-                paid = paid * np.float32(weight)
-            self.components[name] = paid
-            total = paid if total is None else total + paid
-        return np.zeros(len(rows), np.float32) if total is None else total
+            gained = paid.astype(np.float64)
+            self.scores[name][where] += gained
+            if self.weights[name] != 1.0:
+                gained *= self.weights[name]
+            self.components[name] = gained
+            total += gained
+        return total
 
     def success(self, rows: Rows) -> NDArray[np.bool_] | None:
         """Which finished episodes reached the threshold of every reward that has one, bool (k,).

@@ -23,7 +23,7 @@ RewardSpec: TypeAlias = (
 """Whatever says which reward is meant; JSON-able but for functions and objects."""
 
 _HEAVIEST = 1e30
-"""Weights beyond this are refused: a reward times its weight is a float32."""
+"""Weights beyond this are refused: agents keep rewards as float32, in which they overflow."""
 
 _REGISTRY: Registry[Any] = Registry("reward")
 _REGISTRY.register("edit_distance", "textgym.rewards.edit_distance:EditDistance")
