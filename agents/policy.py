@@ -175,15 +175,18 @@ class TransformerPolicy(TransformerPolicyMixin, ActorCriticPolicy):
     """A causal language model and a value head on its trunk, for stock PPO and A2C.
 
     The actor is the model's own distribution over the next token. The critic is a linear layer
-    on the hidden state that the model's head reads, zero at the start, so that training begins
-    with the model as it is and a value of 0.
+    on the hidden state that the model's head reads. It is zero at the start, so that training
+    begins with the model as it is and a value of 0, unless the model's directory holds the value
+    head that `save_pretrained` wrote.
 
     Args:
         observation_space: `Dict(input_ids, attention_mask)`, as `TextGen-v0` has it.
         action_space: `Discrete(vocabulary of the tokenizer)`.
         lr_schedule: Learning rate by remaining progress, from SB3.
         model: The built-in model's name, a local directory, a hub id, or a causal LM itself, a
-            `torch.nn.Module`, which is then trained in place.
+            `torch.nn.Module`, which is then trained in place. SB3's `save` stores this argument
+            beside the weights: a module is stored twice, and a directory must still be there
+            when `load` reads it (`custom_objects={"policy_kwargs": {"model": ...}}` if it moved).
         optimizer_class: The optimizer.
         optimizer_kwargs: Its arguments; for Adam SB3 sets eps to 1e-5.
         use_sde: Must be False; SB3 passes it.

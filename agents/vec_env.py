@@ -11,7 +11,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import EnvSpec, load_env_creator
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from numpy.typing import NDArray
 from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
@@ -46,6 +46,8 @@ class VectorEnvBridge(VecEnv):
                 "environment of single ones with vector_kwargs={'autoreset_mode': ...}."
             )
         self.env = env
+        # SyncVectorEnv and AsyncVectorEnv hold single environments; others are one object.
+        self._base: Any = env.unwrapped
         self.spec = env.spec
         self._begun = False
         self._actions: NDArray[Any] = np.zeros(0)
@@ -97,10 +99,10 @@ class VectorEnvBridge(VecEnv):
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         """An attribute, one value a row: of the rows if the environment has such, or its own."""
         rows = self._get_indices(indices)
-        if hasattr(self.env, "get_attr"):
-            values = self.env.get_attr(attr_name)
+        if hasattr(self._base, "get_attr"):
+            values = self._base.get_attr(attr_name)
             return [values[row] for row in rows]
-        value = getattr(self.env, attr_name)
+        value = self._shared(attr_name)
         return [value for _ in rows]
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
@@ -110,19 +112,19 @@ class VectorEnvBridge(VecEnv):
             ValueError: If only some rows are meant, and they share it.
         """
         rows = list(self._get_indices(indices))
-        if hasattr(self.env, "set_attr"):
+        if hasattr(self._base, "set_attr"):
             some = len(rows) < self.num_envs
             values = self.get_attr(attr_name) if some else [None] * self.num_envs
             for row in rows:
                 values[row] = value
-            self.env.set_attr(attr_name, values)
+            self._base.set_attr(attr_name, values)
         elif len(rows) < self.num_envs:
             raise ValueError(
                 f"set_attr({attr_name!r}) for rows {rows} only: the {self.num_envs} rows of "
                 f"{self.env} share their attributes; leave indices=None to set all."
             )
         else:
-            setattr(self.env.unwrapped, attr_name, value)
+            setattr(self._base, attr_name, value)
 
     def env_method(
         self,
@@ -137,14 +139,14 @@ class VectorEnvBridge(VecEnv):
         entry a row is dealt out to them, any other is given to each.
         """
         rows = list(self._get_indices(indices))
-        envs = getattr(self.env, "envs", None)
+        envs = getattr(self._base, "envs", None)
         if envs is not None:
             methods = [envs[row].get_wrapper_attr(method_name) for row in rows]
             return [method(*method_args, **method_kwargs) for method in methods]
-        if hasattr(self.env, "call"):
-            result = self.env.call(method_name, *method_args, **method_kwargs)
+        if hasattr(self._base, "call"):
+            result = self._base.call(method_name, *method_args, **method_kwargs)
         else:
-            result = getattr(self.env, method_name)(*method_args, **method_kwargs)
+            result = self._shared(method_name)(*method_args, **method_kwargs)
         if isinstance(result, (tuple, list, np.ndarray)) and len(result) == self.num_envs:
             return [result[row] for row in rows]
         return [result] * len(rows)
@@ -154,7 +156,7 @@ class VectorEnvBridge(VecEnv):
     ) -> list[bool]:
         """Whether each row is wrapped; the rows of a native vector environment never are."""
         rows = self._get_indices(indices)
-        envs = getattr(self.env, "envs", None)
+        envs = getattr(self._base, "envs", None)
         return [envs is not None and is_wrapped(envs[row], wrapper_class) for row in rows]
 
     def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
@@ -163,6 +165,13 @@ class VectorEnvBridge(VecEnv):
             return [None] * self.num_envs
         pictures: Any = self.env.render()
         return list(pictures)
+
+    def _shared(self, name: str) -> Any:
+        """An attribute that the rows share, of the outermost wrapper that has it."""
+        env = self.env
+        while isinstance(env, VectorWrapper) and not hasattr(env, name):
+            env = env.env
+        return getattr(env, name)
 
     def _rows_by_options(self) -> list[tuple[Mapping[str, Any], list[int]]]:
         """Rows grouped by the dict of options that they were given."""

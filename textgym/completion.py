@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from textgym import dynamics
 from textgym.dynamics import Contexts, Rows, index
 from textgym.tasks.base import Example
 from textgym.tokenizer import TextStream, Tokenizer
@@ -51,7 +52,7 @@ class Completions:
     def __init__(self, contexts: Contexts, tokenizer: Tokenizer, max_new_tokens: int) -> None:
         self.tokenizer = tokenizer
         self.max_new_tokens = max_new_tokens
-        self.num_rows = len(contexts.lengths)
+        self.num_rows = len(contexts.ends)
         self.examples: list[Example] = [Example("")] * self.num_rows
         self.ended = np.ones(self.num_rows, np.bool_)
         self._contexts = contexts
@@ -70,13 +71,12 @@ class Completions:
         """Tokens written in each of `rows`, an end-of-text token included, int64 (k,)."""
         where = index(rows, self.num_rows)
         contexts = self._contexts
-        written: NDArray[np.int64] = contexts.lengths[where] - contexts.prompt_lengths[where]
+        written: NDArray[np.int64] = contexts.ends[where] - contexts.prompt_ends[where]
         return written
 
     def token_ids(self, row: int) -> NDArray[np.int64]:
         """The tokens written in a row, int64 (t,); a view that the next token outdates."""
-        contexts = self._contexts
-        return contexts.input_ids[row, contexts.prompt_lengths[row] : contexts.lengths[row]]
+        return dynamics.completion_ids(self._contexts, row)
 
     def text(self, row: int) -> str:
         """The text written in a row.
@@ -84,22 +84,25 @@ class Completions:
         While the row goes on, bytes of a character that is not whole yet are held back; once it
         has ended, the text is exactly what its token ids decode to behind the prompt.
         """
+        ended = self.ended[row]
         stream = self._streams[row]
         if stream is None:
-            stream = self._streams[row] = self._stream(row)
+            if ended and self.tokenizer.is_byte_level:
+                return self.tokenizer.decode(self.token_ids(row))
+            stream = self._streams[row] = self.tokenizer.stream(self._prompt_ids(row))
             self._decoded[row], self._texts[row] = 0, ""
         new_ids = self.token_ids(row)[self._decoded[row] :].tolist()
         if new_ids:
             self._decoded[row] += len(new_ids)
             self._texts[row] = stream.push(new_ids)
-        return stream.finish() if self.ended[row] else self._texts[row]
+        return stream.finish() if ended else self._texts[row]
 
     def pieces(self, row: int) -> list[str]:
         """The text that each token of a row added, t items; "" for part of a character."""
-        contexts = self._contexts
-        prompt_ids = contexts.input_ids[row, : contexts.prompt_lengths[row]]
         ended = bool(self.ended[row])
-        return self.tokenizer.pieces(prompt_ids, self.token_ids(row).tolist(), ended=ended)
+        return self.tokenizer.pieces(
+            self._prompt_ids(row), self.token_ids(row).tolist(), ended=ended
+        )
 
     def sample(self, row: int, text_length: int | None = None) -> Sample:
         """A row as a score function sees it, or only its first `text_length` characters."""
@@ -117,7 +120,5 @@ class Completions:
         """`sample` of each of `rows`."""
         return [self.sample(row) for row in rows.tolist()]
 
-    def _stream(self, row: int) -> TextStream:
-        contexts = self._contexts
-        prompt_ids = contexts.input_ids[row, : contexts.prompt_lengths[row]]
-        return self.tokenizer.stream(prompt_ids)
+    def _prompt_ids(self, row: int) -> NDArray[np.int64]:
+        return dynamics.prompt_ids(self._contexts, row)

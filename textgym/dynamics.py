@@ -26,31 +26,35 @@ _ONE = np.ones((), np.int64)
 class Contexts:
     """A batch of contexts: n rows of at most L tokens, right-padded.
 
+    Places are counted through all rows: column c of row r is place r L + c, which is where it
+    stands in the flattened arrays.
+
     Attributes:
-        input_ids: Token ids, int64 (n, L); `pad_token_id` beyond a row's length.
+        input_ids: Token ids, int64 (n, L); `pad_token_id` beyond a row's end.
         attention_mask: 1 where a token stands and 0 on padding, int8 (n, L).
-        lengths: Tokens in each row, prompt and completion together, int64 (n,).
-        prompt_lengths: Tokens of the prompt in each row, int64 (n,).
-        row_starts: Where each row begins in the flattened arrays, int64 (n,).
-        pad_token_id: The id in unused positions.
+        starts: The first place of each row, int64 (n,).
+        prompt_ends: The place behind the last token of each prompt, int64 (n,).
+        ends: The place behind the last token of each row, where the next goes, int64 (n,).
+        pad_token_id: The id in unused places.
     """
 
     input_ids: NDArray[np.int64]
     attention_mask: NDArray[np.int8]
-    lengths: NDArray[np.int64]
-    prompt_lengths: NDArray[np.int64]
-    row_starts: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    prompt_ends: NDArray[np.int64]
+    ends: NDArray[np.int64]
     pad_token_id: int
 
 
 def empty(num_rows: int, context_length: int, pad_token_id: int) -> Contexts:
     """A batch of `num_rows` contexts that hold nothing yet."""
+    starts = np.arange(num_rows, dtype=np.int64) * context_length
     return Contexts(
         input_ids=np.full((num_rows, context_length), pad_token_id, np.int64),
         attention_mask=np.zeros((num_rows, context_length), np.int8),
-        lengths=np.zeros(num_rows, np.int64),
-        prompt_lengths=np.zeros(num_rows, np.int64),
-        row_starts=np.arange(num_rows, dtype=np.int64) * context_length,
+        starts=starts,
+        prompt_ends=starts.copy(),
+        ends=starts.copy(),
         pad_token_id=pad_token_id,
     )
 
@@ -65,25 +69,33 @@ def index(rows: Rows, num_rows: int) -> Rows | slice:
 
 def begin(contexts: Contexts, rows: Rows, prompts: Sequence[NDArray[np.int64]]) -> None:
     """Start each of `rows` anew with a prompt of at most L tokens, k arrays int64 (p,)."""
-    where = index(rows, len(contexts.lengths))
-    lengths = np.array([len(prompt) for prompt in prompts], np.int64)
-    contexts.lengths[where] = contexts.prompt_lengths[where] = lengths
-    columns = np.arange(contexts.input_ids.shape[1])
-    contexts.attention_mask[where] = columns < lengths[:, None]
-    contexts.input_ids[where] = contexts.pad_token_id
-    for row, prompt in zip(rows.tolist(), prompts, strict=True):
-        contexts.input_ids[row, : len(prompt)] = prompt
+    where = index(rows, len(contexts.ends))
+    lengths = np.fromiter(map(len, prompts), np.int64, len(prompts))
+    contexts.ends[where] = contexts.prompt_ends[where] = contexts.starts[where] + lengths
+    stands = np.arange(contexts.input_ids.shape[1]) < lengths[:, None]
+    input_ids = np.full(stands.shape, contexts.pad_token_id)
+    input_ids[stands] = np.concatenate(prompts)
+    contexts.input_ids[where] = input_ids
+    contexts.attention_mask[where] = stands
 
 
-def append(contexts: Contexts, rows: Rows, tokens: NDArray[np.int64]) -> None:
-    """Write one token behind the last of each of `rows`; tokens int64 (k,)."""
-    where = index(rows, len(contexts.lengths))
-    lengths = contexts.lengths[where]
-    # One flat index for both arrays costs a third of two index pairs; ravel() is a view here.
-    cells = contexts.row_starts[where] + lengths
-    contexts.input_ids.ravel()[cells] = tokens
-    contexts.attention_mask.ravel()[cells] = 1
-    contexts.lengths[where] = lengths + _ONE
+def append(contexts: Contexts, rows: Rows | slice, tokens: NDArray[np.int64]) -> None:
+    """Write one token at the end of each of `rows`, or all in a slice; tokens int64 (k,)."""
+    ends = contexts.ends[rows]
+    # The arrays are contiguous, so that ravel() gives views of them.
+    contexts.input_ids.ravel()[ends] = tokens
+    contexts.attention_mask.ravel()[ends] = 1
+    contexts.ends[rows] = ends + _ONE
+
+
+def prompt_ids(contexts: Contexts, row: int) -> NDArray[np.int64]:
+    """The tokens of a row's prompt, int64 (p,); a view."""
+    return contexts.input_ids.ravel()[contexts.starts[row] : contexts.prompt_ends[row]]
+
+
+def completion_ids(contexts: Contexts, row: int) -> NDArray[np.int64]:
+    """The tokens written after a row's prompt, int64 (t,); a view that the next outdates."""
+    return contexts.input_ids.ravel()[contexts.prompt_ends[row] : contexts.ends[row]]
 
 
 def observe(contexts: Contexts) -> Observation:
@@ -99,9 +111,8 @@ def observe(contexts: Contexts) -> Observation:
     }
 
 
-def observe_row(contexts: Contexts, row: int) -> Observation:
-    """What an agent sees of one row: the arrays of `observe`, shape (L,)."""
-    return {
-        "input_ids": contexts.input_ids[row].copy(),
-        "attention_mask": contexts.attention_mask[row].copy(),
-    }
+def observe_rows(contexts: Contexts, rows: Rows) -> list[Observation]:
+    """What an agent sees of each of `rows`: k observations of arrays (L,)."""
+    # Indexing with an array copies all rows at once; each observation has its part.
+    both = zip(contexts.input_ids[rows], contexts.attention_mask[rows], strict=True)
+    return [{"input_ids": ids, "attention_mask": mask} for ids, mask in both]

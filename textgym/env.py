@@ -153,7 +153,7 @@ class TextGenEnv(gym.Env[Observation, int]):
         self._live.begin()
         if self.render_mode == "human":
             self.render()
-        return self.process.observe_row(0), _single(self.process.reset_info(_ROW))
+        return self.process.observe_rows(_ROW)[0], _single(self.process.reset_info(_ROW))
 
     def step(self, action: int) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Append a token.
@@ -176,7 +176,7 @@ class TextGenEnv(gym.Env[Observation, int]):
         if self.render_mode == "human":
             self.render()
         return (
-            process.observe_row(0),
+            process.observe_rows(_ROW)[0],
             float(rewards[0]),
             bool(terminated[0]),
             bool(truncated[0]),

@@ -76,18 +76,19 @@ class TextProcess:
         self.num_rows = num_rows
         self.task = tasks.make(task)
         self.examples = self.task.split(split)
+        self.reward = rewards.make(reward, timing, every)
         self.max_new_tokens = max_new_tokens
         self._step_limit = max_episode_steps
         self._stop = tuple(stop)
         self._budget_is_terminal = budget_is_terminal
         self._prompt_truncation: PromptTruncation = prompt_truncation
 
+        examples = self.examples if context_length is not None else self.task.examples
+        prompt_ids = {example.prompt: self._encode(example.prompt) for example in examples}
         if context_length is None:
             # The longest prompt of every split, so that the spaces of a training and of an
             # evaluation environment are the same.
-            context_length = max_new_tokens + max(
-                len(self._encode(example.prompt)) for example in self.task.examples
-            )
+            context_length = max_new_tokens + max(map(len, prompt_ids.values()))
         elif not isinstance(context_length, int) or context_length <= max_new_tokens:
             raise ValueError(
                 f"context_length={context_length!r} leaves no room for a prompt beside "
@@ -96,15 +97,14 @@ class TextProcess:
             )
         self.context_length = context_length
         self._prompts = [
-            (example, self._fit(self._encode(example.prompt), f"prompt {i} of split {split!r}"))
+            (example, self._fit(prompt_ids[example.prompt], f"prompt {i} of split {split!r}"))
             for i, example in enumerate(self.examples)
         ]
 
         self.contexts = dynamics.empty(num_rows, context_length, self.tokenizer.pad_token_id)
-        self._limits = np.zeros(num_rows, np.int64)  # the length at which a row's budget is spent
+        self._limits = np.zeros(num_rows, np.int64)  # the ends at which budgets are spent
         self.completions = Completions(self.contexts, self.tokenizer, max_new_tokens)
         self.ended = self.completions.ended
-        self.reward = rewards.make(reward, timing, every)
         self._token_rewards = np.zeros((num_rows, max_new_tokens)) if record_rewards else None
 
         vocab_size = self.tokenizer.vocab_size
@@ -143,7 +143,7 @@ class TextProcess:
         examples, prompts = zip(*([chosen] * len(rows) if chosen else drawn), strict=True)
         dynamics.begin(self.contexts, rows, prompts)
         where = dynamics.index(rows, self.num_rows)
-        self._limits[where] = self.contexts.lengths[where] + self.max_new_tokens
+        self._limits[where] = self.contexts.ends[where] + self.max_new_tokens
         self.completions.begin(rows, examples)
         self.reward.start(rows, self.completions)
 
@@ -182,11 +182,11 @@ class TextProcess:
             RewardError: If a reward failed.
         """
         where = dynamics.index(rows, self.num_rows)
-        dynamics.append(self.contexts, rows, tokens)
+        dynamics.append(self.contexts, where, tokens)
         terminated: NDArray[np.bool_] = self._ends_text[tokens]
         if self._stop:
             terminated |= self._stopped(rows)
-        spent: NDArray[np.bool_] = self.contexts.lengths[where] >= self._limits[where]
+        spent: NDArray[np.bool_] = self.contexts.ends[where] >= self._limits[where]
         if self._budget_is_terminal:
             terminated |= spent
         truncated = spent > terminated  # an episode that is over was not cut
@@ -222,9 +222,9 @@ class TextProcess:
         """The observation of all rows; see `dynamics.observe`."""
         return dynamics.observe(self.contexts)
 
-    def observe_row(self, row: int) -> Observation:
-        """The observation of one row."""
-        return dynamics.observe_row(self.contexts, row)
+    def observe_rows(self, rows: Rows) -> list[Observation]:
+        """The observation of each of `rows`."""
+        return dynamics.observe_rows(self.contexts, rows)
 
     def action_mask(self) -> NDArray[np.bool_]:
         """Tokens that make sense in a text, bool (vocabulary,): all but special ones, and EOS."""

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from textgym import rendering
 from textgym.dynamics import Observation, Rows
 from textgym.env import METADATA, check_render_mode
-from textgym.process import PromptTruncation, TaskSpec, TextProcess
+from textgym.process import PromptTruncation, TaskSpec, TextProcess, Transition
 from textgym.rewards import Every, RewardSpec, Timing
 from textgym.tokenizer import BUILTIN, Tokenizer
-from textgym.vector_infos import select, tell
+from textgym.vector_infos import of_all, select, tell
 
 StepResult: TypeAlias = tuple[
     Observation, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]
@@ -95,6 +95,7 @@ budget_is_terminal, prompt_truncation: As for `TextGenEnv`.
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._all = np.arange(num_envs)
+        self._everyone = np.ones(num_envs, np.bool_)
         self._generators: list[tuple[np.random.Generator, int] | None] = [None] * num_envs
         self._begun = np.zeros(num_envs, np.bool_)
 
@@ -167,23 +168,15 @@ budget_is_terminal, prompt_truncation: As for `TextGenEnv`.
         infos: dict[str, Any] = {}
         (over,) = process.ended.nonzero()
         if len(over):
-            (rows,) = np.logical_not(process.ended).nonzero()
-            tokens = process.as_tokens(actions[rows])
-            self._reset_over(over, infos)
-            rewards = np.zeros(self.num_envs)
-            terminated = np.zeros(self.num_envs, np.bool_)
-            truncated = np.zeros(self.num_envs, np.bool_)
-            if len(rows):
-                step = process.step(rows, tokens)
-                rewards[rows], terminated[rows], truncated[rows] = step
+            rows, (rewards, terminated, truncated) = self._step_others(actions, over, infos)
         else:
             rows = self._all
             rewards, terminated, truncated = process.step(rows, process.as_tokens(actions))
         (ended,) = process.ended.nonzero()
-        if len(ended):
-            self._tell_end(rows, ended, infos)
+        if rows is self._all and not len(ended):
+            infos = of_all(process.step_info(), self._everyone)
         elif len(rows):
-            tell(infos, rows, process.step_info(), self.num_envs)
+            self._tell_step(rows, ended, infos)
         return process.observe(), rewards, terminated, truncated, infos
 
     def render(self) -> tuple[str | NDArray[np.uint8] | None, ...] | None:  # type: ignore[override]
@@ -200,28 +193,42 @@ budget_is_terminal, prompt_truncation: As for `TextGenEnv`.
         """Valid actions of every row, bool (n, V); see `TextGenEnv.action_masks`."""
         return np.tile(self.process.action_mask(), (self.num_envs, 1))
 
-    def _reset_over(self, rows: Rows, infos: dict[str, Any]) -> None:
-        """Begin anew in rows that are over as a step begins, if that is what the mode says."""
+    def _step_others(
+        self, actions: NDArray[Any], over: Rows, infos: dict[str, Any]
+    ) -> tuple[Rows, Transition]:
+        """A step as which the rows in `over` begin anew, if the mode says so.
+
+        Returns:
+            The other rows, and the transition of all rows.
+        """
         if self.autoreset_mode is not AutoresetMode.NEXT_STEP or not self._begun.all():
             raise gym.error.ResetNeeded(
-                f"rows {rows.tolist()} are over or have not begun; call reset(), with "
+                f"rows {over.tolist()} are over or have not begun; call reset(), with "
                 "options={'reset_mask': mask} for some rows only."
             )
-        self._begin(rows, {}, infos)
-
-    def _tell_end(self, rows: Rows, ended: Rows, infos: dict[str, Any]) -> None:
-        """Tell of `rows`, which took a step, of which `ended` are over; reset those if asked."""
         n, process = self.num_envs, self.process
-        step_info, final_info = process.step_info(), process.final_info(ended)
-        if self.autoreset_mode is not AutoresetMode.SAME_STEP:
+        transition = np.zeros(n), np.zeros(n, np.bool_), np.zeros(n, np.bool_)
+        (rows,) = np.logical_not(process.ended).nonzero()
+        tokens = process.as_tokens(actions[rows])  # refused before anything is done
+        self._begin(over, {}, infos)
+        if len(rows):
+            for column, part in zip(transition, process.step(rows, tokens), strict=True):
+                column[rows] = part
+        return rows, transition
+
+    def _tell_step(self, rows: Rows, ended: Rows, infos: dict[str, Any]) -> None:
+        """Tell of `rows`, which took a step, and `ended` among them; begin those anew if asked."""
+        n, process, step_info = self.num_envs, self.process, self.process.step_info()
+        if self.autoreset_mode is not AutoresetMode.SAME_STEP or not len(ended):
             tell(infos, rows, step_info, n)
-            tell(infos, ended, final_info, n)
+            if len(ended):
+                tell(infos, ended, process.final_info(ended), n)
             return
         (going_on,) = np.logical_not(process.ended).nonzero()
         if len(going_on):
             tell(infos, going_on, select(step_info, going_on), n)
-        final_info.update(select(step_info, ended))
-        final_obs = [process.observe_row(row) for row in ended.tolist()]
+        final_info = {**process.final_info(ended), **select(step_info, ended)}
+        final_obs = process.observe_rows(ended)
         tell(infos, ended, {"final_obs": final_obs, "final_info": final_info}, n)
         self._begin(ended, {}, infos)
 

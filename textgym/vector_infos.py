@@ -1,8 +1,8 @@
 """Infos as Gymnasium's vector environments lay them out.
 
-What is known of some rows comes in columns by name, with k entries for k rows: arrays of float64 or
-bool, lists of other objects, or again columns by name. Gymnasium wants arrays with a slot for every row,
-and beside each key a mask `_key` that says for which rows it is known.
+What is known of k rows comes in columns by name: arrays (k,) of float64 or bool, lists of k other
+objects, or again columns by name. Gymnasium wants arrays with a slot for each of all n rows, and
+beside each key a mask `_key` that says of which rows it is known.
 """
 
 from __future__ import annotations
@@ -24,11 +24,22 @@ def select(columns: Mapping[str, Any], rows: Rows) -> dict[str, Any]:
     }
 
 
-def tell(infos: dict[str, Any], rows: Rows, columns: Mapping[str, Any], num_envs: int) -> None:
-    """Add what is known of `rows`, int (k,), to the infos of `num_envs` rows.
+def of_all(columns: Mapping[str, Any], everyone: NDArray[np.bool_]) -> dict[str, Any]:
+    """Infos of what is known of all rows: columns of arrays as they are, each with a full mask.
 
-    Arrays of columns may become part of the infos; nobody else should write to them.
+    Args:
+        columns: Arrays that nobody else writes to.
+        everyone: The full mask, bool (n,); copied.
     """
+    infos: dict[str, Any] = {}
+    for key, column in columns.items():
+        infos[key] = of_all(column, everyone) if isinstance(column, dict) else column
+        infos["_" + key] = everyone.copy()
+    return infos
+
+
+def tell(infos: dict[str, Any], rows: Rows, columns: Mapping[str, Any], num_envs: int) -> None:
+    """Add what is known of `rows`, int (k,), to the infos of `num_envs` rows."""
     where = index(rows, num_envs)
     told = np.zeros(num_envs, np.bool_)
     told[where] = True
@@ -42,20 +53,19 @@ def _merge(
     told: NDArray[np.bool_],
 ) -> None:
     for key, column in columns.items():
-        is_new = key not in infos
-        if isinstance(column, dict):
-            _merge(infos.setdefault(key, {}), column, where, told)
-        elif is_new and isinstance(where, slice) and isinstance(column, np.ndarray):
-            infos[key] = column
+        if key in infos:
+            infos["_" + key] |= told
         else:
-            if is_new:
-                infos[key] = _blank(column, len(told))
+            infos[key] = {} if isinstance(column, dict) else _blank(column, len(told))
+            infos["_" + key] = told.copy()
+        if isinstance(column, dict):
+            _merge(infos[key], column, where, told)
+        else:
             infos[key][where] = column
-        infos["_" + key] = told.copy() if is_new else infos["_" + key] | told
 
 
 def _blank(column: list[Any] | NDArray[Any], length: int) -> NDArray[Any]:
     """What Gymnasium puts where a value such as those of `column` is not known."""
     if isinstance(column, list):
-        return np.full(length, None, object)
+        return np.empty(length, object)  # which is full of None
     return np.zeros(length, column.dtype)

@@ -390,11 +390,13 @@ def test_plain_transformers_reads_what_was_saved(make_ppo, model_dir, tmp_path, 
     assert {path.suffix for path in (tmp_path / "saved").iterdir()} == {".json", ".safetensors"}
 
 
-def test_model_and_value_head_are_restored(make_ppo, model_dir, tmp_path, observations):
+def test_model_and_value_head_are_restored(make_ppo, model_dir, tmp_path):
     policy = shaken(make_ppo(model=model_dir).policy)
     policy.save_pretrained(tmp_path / "saved")
     restored = make_ppo(model=tmp_path / "saved").policy
     assert same_weights(policy, restored)
+    module = AutoModelForCausalLM.from_pretrained(tmp_path / "saved")
+    assert same_weights(policy, make_ppo(model=module).policy)
     fresh = make_ppo(model=model_dir).policy
     assert torch.equal(fresh.value_net.weight, torch.zeros(1, 32))
 

@@ -36,10 +36,11 @@ def test_contexts_are_what_was_written(data: st.DataObject) -> None:
     assert observation["attention_mask"].tolist() == [
         [1] * len(ids) + [0] * (L - len(ids)) for ids in written
     ]
-    assert contexts.lengths.tolist() == [len(ids) for ids in written]
-    assert contexts.prompt_lengths.tolist() == prompt_lengths
-    for row in range(n):
-        for key, array in dynamics.observe_row(contexts, row).items():
+    for row, row_observation in enumerate(dynamics.observe_rows(contexts, np.arange(n))):
+        prompt, completion = np.split(written[row], [prompt_lengths[row]])
+        np.testing.assert_array_equal(dynamics.prompt_ids(contexts, row), prompt)
+        np.testing.assert_array_equal(dynamics.completion_ids(contexts, row), completion)
+        for key, array in row_observation.items():
             assert array.dtype == observation[key].dtype
             np.testing.assert_array_equal(array, observation[key][row])
 
@@ -48,7 +49,7 @@ def test_observations_are_copies() -> None:
     contexts = dynamics.empty(2, L, PAD)
     rows = np.arange(2)
     dynamics.begin(contexts, rows, [np.array([1, 2]), np.array([3])])
-    first, first_row = dynamics.observe(contexts), dynamics.observe_row(contexts, 0)
+    first, (first_row,) = dynamics.observe(contexts), dynamics.observe_rows(contexts, rows[:1])
     for observation in (first, first_row):
         for array in observation.values():
             assert not np.shares_memory(array, contexts.input_ids)

@@ -58,10 +58,14 @@ def test_a_directory_takes_the_place_of_one(tmp_path):
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_a_failure_in_the_block_leaves_what_was_there(tmp_path, error):
+    def half() -> None:
+        with atomic_directory(directory, stale=["*.safetensors"]) as temporary:
+            write(temporary, {"config.json": "half"})
+            raise error
+
     directory = write(tmp_path / "model", OLD)
-    with pytest.raises(error), atomic_directory(directory, stale=["*.safetensors"]) as temporary:
-        write(temporary, {"config.json": "half"})
-        raise error
+    with pytest.raises(error):
+        half()
     assert contents(directory) == OLD
     assert set(os.listdir(directory)) == set(OLD)
 

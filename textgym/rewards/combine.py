@@ -67,7 +67,7 @@ class WeightedSum:
             RewardError: If a reward raised, or returned another shape, a NaN or an infinity.
         """
         where = index(rows, completions.num_rows)
-        total = np.zeros(len(rows))
+        total: NDArray[np.float64] | None = None
         for name, reward in self.rewards.items():
             try:
                 paid = checked(name, reward.step(rows, tokens, completions), rows, completions)
@@ -78,8 +78,8 @@ class WeightedSum:
             if self.weights[name] != 1.0:
                 gained *= self.weights[name]
             self.components[name] = gained
-            total += gained
-        return total
+            total = gained.copy() if total is None else total + gained
+        return np.zeros(len(rows)) if total is None else total
 
     def success(self, rows: Rows) -> NDArray[np.bool_] | None:
         """Which finished episodes reached the threshold of every reward that has one, bool (k,).
