@@ -1,4 +1,4 @@
-"""Episodes as they come out of a vector environment: what was written, and what each token earned."""
+"""Episodes as they come out of a vector environment: the text, and what each token earned."""
 
 from __future__ import annotations
 

@@ -43,6 +43,9 @@ RESULTS = Path(__file__).parent / "results"
 EPISODE = 32
 """Tokens of an episode: the default `max_new_tokens`. Runs are whole episodes, resets included."""
 
+END_OF_TEXT = 0
+"""The built-in tokenizer's end-of-text token."""
+
 Step = Callable[[NDArray[np.int64]], Any]
 
 
@@ -123,22 +126,21 @@ def measure(
 ) -> Iterator[Measurement]:
     """Time all ways, run by run in turn, so that what disturbs one of them disturbs all."""
     envs = {way: make(num_envs, reward) for way, make in WAYS.items()}
-    vocab_size = next(iter(envs.values())).unwrapped.single_action_space.n
-    # Token 0 ends a text: left out, so that all rows end together, or as far apart as they began.
-    actions = np.random.default_rng(0).integers(1, vocab_size, (EPISODE * 8, num_envs))
+    vocab_size = envs["native"].single_action_space.n
     timings: dict[str, list[float]] = {}
     steps: dict[str, int] = {}
     for way, env in envs.items():
         env.reset()
-        for t in range(EPISODE if apart else 0):
-            ends = np.arange(num_envs) * EPISODE // num_envs == t
-            env.step(np.where(ends, 0, actions[t]))
-        one_run = run(env.step, actions, EPISODE) * EPISODE
+        actions = draw_actions(0, vocab_size, (EPISODE, num_envs))
+        if apart:
+            actions[np.arange(num_envs) % EPISODE, np.arange(num_envs)] = END_OF_TEXT
+        one_run = run(env.step, actions) * EPISODE
         steps[way] = EPISODE * max(1, round(seconds / one_run))
         timings[way] = []
-    for _ in range(runs):
+    for number in range(1, runs + 1):
         for way, env in envs.items():
-            timings[way].append(run(env.step, actions, steps[way]))
+            actions = draw_actions(number, vocab_size, (steps[way], num_envs))
+            timings[way].append(run(env.step, actions))
     for way, env in envs.items():
         with closing(env):
             micro = [1e6 * timing for timing in timings[way]]
@@ -154,12 +156,17 @@ def measure(
             )
 
 
-def run(step: Step, actions: NDArray[np.int64], steps: int) -> float:
-    """Seconds of one step, the mean of many."""
+def draw_actions(seed: int, vocab_size: int, shape: tuple[int, int]) -> NDArray[np.int64]:
+    """Tokens that do not end a text: rows go on ending together, or as far apart as they are."""
+    return np.random.default_rng(seed).integers(1, vocab_size, shape)
+
+
+def run(step: Step, actions: NDArray[np.int64]) -> float:
+    """Seconds of one step, the mean of as many as there are actions."""
     start = time.perf_counter()
-    for t in range(steps):
-        step(actions[t % len(actions)])
-    return (time.perf_counter() - start) / steps
+    for action in actions:
+        step(action)
+    return (time.perf_counter() - start) / len(actions)
 
 
 def scoring_share(num_envs: int, episodes: int) -> dict[str, float]:
@@ -168,9 +175,9 @@ def scoring_share(num_envs: int, episodes: int) -> dict[str, float]:
     env = native(num_envs, reward)
     env.reset(seed=0)
     vocab_size = env.single_action_space.n  # type: ignore[attr-defined]
-    actions = np.random.default_rng(0).integers(1, vocab_size, (EPISODE, num_envs))
-    seconds = EPISODE * episodes * run(env.step, actions, EPISODE * episodes)
-    tokens = EPISODE * episodes * num_envs
+    actions = draw_actions(0, vocab_size, (EPISODE * episodes, num_envs))
+    seconds = len(actions) * run(env.step, actions)
+    tokens = actions.size
     return {
         "num_envs": num_envs,
         "texts scored, of 100 tokens": round(100 * reward.texts / tokens, 1),

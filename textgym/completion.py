@@ -58,7 +58,7 @@ class Completions:
         self._contexts = contexts
         self._streams: list[TextStream | None] = [None] * self.num_rows
         self._texts = [""] * self.num_rows
-        self._decoded = [0] * self.num_rows
+        self._decoded = np.zeros(self.num_rows, np.int64)  # the places up to which texts are made
 
     def begin(self, rows: Rows, examples: Sequence[Example]) -> None:
         """Forget the last completions of `rows`; their new prompts are in the contexts by now."""
@@ -84,25 +84,23 @@ class Completions:
         While the row goes on, bytes of a character that is not whole yet are held back; once it
         has ended, the text is exactly what its token ids decode to behind the prompt.
         """
-        ended = self.ended[row]
-        stream = self._streams[row]
+        contexts, stream, ended = self._contexts, self._streams[row], self.ended[row]
         if stream is None:
-            if ended and self.tokenizer.is_byte_level:
+            if ended and self.tokenizer.is_byte_level:  # at once, when nobody read it before
                 return self.tokenizer.decode(self.token_ids(row))
-            stream = self._streams[row] = self.tokenizer.stream(self._prompt_ids(row))
-            self._decoded[row], self._texts[row] = 0, ""
-        new_ids = self.token_ids(row)[self._decoded[row] :].tolist()
-        if new_ids:
-            self._decoded[row] += len(new_ids)
-            self._texts[row] = stream.push(new_ids)
+            stream = self._streams[row] = self.tokenizer.stream(dynamics.prompt_ids(contexts, row))
+            self._decoded[row], self._texts[row] = contexts.prompt_ends[row], ""
+        decoded, end = self._decoded[row], contexts.ends[row]
+        if decoded < end:
+            new_ids: list[int] = contexts.input_ids.ravel()[decoded:end].tolist()
+            self._decoded[row], self._texts[row] = end, stream.push(new_ids)
         return stream.finish() if ended else self._texts[row]
 
     def pieces(self, row: int) -> list[str]:
         """The text that each token of a row added, t items; "" for part of a character."""
         ended = bool(self.ended[row])
-        return self.tokenizer.pieces(
-            self._prompt_ids(row), self.token_ids(row).tolist(), ended=ended
-        )
+        prompt_ids = dynamics.prompt_ids(self._contexts, row)
+        return self.tokenizer.pieces(prompt_ids, self.token_ids(row).tolist(), ended=ended)
 
     def sample(self, row: int, text_length: int | None = None) -> Sample:
         """A row as a score function sees it, or only its first `text_length` characters."""
@@ -119,6 +117,3 @@ class Completions:
     def samples(self, rows: Rows) -> Sequence[Sample]:
         """`sample` of each of `rows`."""
         return [self.sample(row) for row in rows.tolist()]
-
-    def _prompt_ids(self, row: int) -> NDArray[np.int64]:
-        return dynamics.prompt_ids(self._contexts, row)

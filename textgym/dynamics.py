@@ -70,13 +70,13 @@ def index(rows: Rows, num_rows: int) -> Rows | slice:
 def begin(contexts: Contexts, rows: Rows, prompts: Sequence[NDArray[np.int64]]) -> None:
     """Start each of `rows` anew with a prompt of at most L tokens, k arrays int64 (p,)."""
     where = index(rows, len(contexts.ends))
-    lengths = np.fromiter(map(len, prompts), np.int64, len(prompts))
-    contexts.ends[where] = contexts.prompt_ends[where] = contexts.starts[where] + lengths
-    stands = np.arange(contexts.input_ids.shape[1]) < lengths[:, None]
-    input_ids = np.full(stands.shape, contexts.pad_token_id)
-    input_ids[stands] = np.concatenate(prompts)
-    contexts.input_ids[where] = input_ids
-    contexts.attention_mask[where] = stands
+    contexts.input_ids[where] = contexts.pad_token_id
+    contexts.attention_mask[where] = 0
+    for row, prompt in zip(rows.tolist(), prompts, strict=True):
+        length = len(prompt)
+        contexts.input_ids[row, :length] = prompt
+        contexts.attention_mask[row, :length] = 1
+        contexts.ends[row] = contexts.prompt_ends[row] = contexts.starts[row] + length
 
 
 def append(contexts: Contexts, rows: Rows | slice, tokens: NDArray[np.int64]) -> None:
@@ -113,6 +113,8 @@ def observe(contexts: Contexts) -> Observation:
 
 def observe_rows(contexts: Contexts, rows: Rows) -> list[Observation]:
     """What an agent sees of each of `rows`: k observations of arrays (L,)."""
-    # Indexing with an array copies all rows at once; each observation has its part.
-    both = zip(contexts.input_ids[rows], contexts.attention_mask[rows], strict=True)
-    return [{"input_ids": ids, "attention_mask": mask} for ids, mask in both]
+    input_ids, attention_mask = contexts.input_ids, contexts.attention_mask
+    return [
+        {"input_ids": input_ids[row].copy(), "attention_mask": attention_mask[row].copy()}
+        for row in rows.tolist()
+    ]

@@ -199,8 +199,9 @@ class TextProcess:
         return paid, terminated, truncated
 
     def step_info(self) -> dict[str, Any]:
-        """What is known of the rows that just took a step, for `info`: columns of k values."""
-        return {"reward_components": dict(self.reward.components)}
+        """What is known of the rows that just took a step, for `info`: new columns of k values."""
+        paid = {name: rewards.copy() for name, rewards in self.reward.components.items()}
+        return {"reward_components": paid}
 
     def final_info(self, rows: Rows) -> dict[str, Any]:
         """What is known of rows whose episode is over, for `info`: columns of k values."""

@@ -18,7 +18,7 @@ from textgym.env import METADATA, check_render_mode
 from textgym.process import PromptTruncation, TaskSpec, TextProcess, Transition
 from textgym.rewards import Every, RewardSpec, Timing
 from textgym.tokenizer import BUILTIN, Tokenizer
-from textgym.vector_infos import of_all, select, tell
+from textgym.vector_infos import lay_out, take_out, tell
 
 StepResult: TypeAlias = tuple[
     Observation, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]
@@ -174,7 +174,7 @@ budget_is_terminal, prompt_truncation: As for `TextGenEnv`.
             rewards, terminated, truncated = process.step(rows, process.as_tokens(actions))
         (ended,) = process.ended.nonzero()
         if rows is self._all and not len(ended):
-            infos = of_all(process.step_info(), self._everyone)
+            infos = lay_out(process.step_info(), self._everyone)
         elif len(rows):
             self._tell_step(rows, ended, infos)
         return process.observe(), rewards, terminated, truncated, infos
@@ -224,10 +224,9 @@ budget_is_terminal, prompt_truncation: As for `TextGenEnv`.
             if len(ended):
                 tell(infos, ended, process.final_info(ended), n)
             return
-        (going_on,) = np.logical_not(process.ended).nonzero()
-        if len(going_on):
-            tell(infos, going_on, select(step_info, going_on), n)
-        final_info = {**process.final_info(ended), **select(step_info, ended)}
+        final_info = {**process.final_info(ended), **take_out(step_info, ended)}
+        if len(ended) < n:
+            infos.update(lay_out(step_info, ~process.ended))
         final_obs = process.observe_rows(ended)
         tell(infos, ended, {"final_obs": final_obs, "final_info": final_info}, n)
         self._begin(ended, {}, infos)

@@ -13,44 +13,44 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from textgym.dynamics import Rows, index
+from textgym.dynamics import Rows
 
 
-def select(columns: Mapping[str, Any], rows: Rows) -> dict[str, Any]:
-    """The entries of some rows in columns of arrays."""
-    return {
-        key: select(column, rows) if isinstance(column, dict) else column[rows]
-        for key, column in columns.items()
-    }
-
-
-def of_all(columns: Mapping[str, Any], everyone: NDArray[np.bool_]) -> dict[str, Any]:
-    """Infos of what is known of all rows: columns of arrays as they are, each with a full mask.
+def lay_out(columns: Mapping[str, Any], told: NDArray[np.bool_]) -> dict[str, Any]:
+    """Infos from columns of arrays of all rows.
 
     Args:
-        columns: Arrays that nobody else writes to.
-        everyone: The full mask, bool (n,); copied.
+        columns: Arrays (n,), which become part of the infos.
+        told: Of which rows to tell, bool (n,); the arrays are 0 elsewhere.
     """
     infos: dict[str, Any] = {}
     for key, column in columns.items():
-        infos[key] = of_all(column, everyone) if isinstance(column, dict) else column
-        infos["_" + key] = everyone.copy()
+        infos[key] = lay_out(column, told) if isinstance(column, dict) else column
+        infos["_" + key] = told.copy()
     return infos
+
+
+def take_out(columns: Mapping[str, Any], rows: Rows) -> dict[str, Any]:
+    """The entries of some rows in columns of arrays, where 0 takes their place."""
+    taken: dict[str, Any] = {}
+    for key, column in columns.items():
+        if isinstance(column, dict):
+            taken[key] = take_out(column, rows)
+        else:
+            taken[key] = column[rows]
+            column[rows] = 0
+    return taken
 
 
 def tell(infos: dict[str, Any], rows: Rows, columns: Mapping[str, Any], num_envs: int) -> None:
     """Add what is known of `rows`, int (k,), to the infos of `num_envs` rows."""
-    where = index(rows, num_envs)
     told = np.zeros(num_envs, np.bool_)
-    told[where] = True
-    _merge(infos, columns, where, told)
+    told[rows] = True
+    _merge(infos, columns, rows, told)
 
 
 def _merge(
-    infos: dict[str, Any],
-    columns: Mapping[str, Any],
-    where: Rows | slice,
-    told: NDArray[np.bool_],
+    infos: dict[str, Any], columns: Mapping[str, Any], rows: Rows, told: NDArray[np.bool_]
 ) -> None:
     for key, column in columns.items():
         if key in infos:
@@ -58,10 +58,14 @@ def _merge(
         else:
             infos[key] = {} if isinstance(column, dict) else _blank(column, len(told))
             infos["_" + key] = told.copy()
+        array = infos[key]
         if isinstance(column, dict):
-            _merge(infos[key], column, where, told)
+            _merge(array, column, rows, told)
+        elif isinstance(column, list):
+            for row, value in zip(rows.tolist(), column, strict=True):
+                array[row] = value
         else:
-            infos[key][where] = column
+            array[rows] = column
 
 
 def _blank(column: list[Any] | NDArray[Any], length: int) -> NDArray[Any]:
