@@ -68,8 +68,8 @@ def pretrain(arguments: list[str]) -> None:
     """Train a tokenizer and a small language model from scratch on your texts."""
     import tyro
 
-    from agents.pretrain import PretrainConfig
-    from agents.pretrain import pretrain as run
+    from agents.pretraining import PretrainConfig
+    from agents.pretraining import pretrain as run
 
     run(tyro.cli(PretrainConfig, prog="textgym pretrain", args=arguments))
 

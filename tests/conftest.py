@@ -39,9 +39,7 @@ def byte_tokenizer() -> Tokenizer:
 
 
 @pytest.fixture(scope="session")
-def byte_tokenizer_dir(
-    byte_tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory
-) -> str:
+def byte_tokenizer_dir(byte_tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A directory with `byte_tokenizer`, for configurations that must be JSON-able."""
     directory = tmp_path_factory.mktemp("byte_tokenizer")
     byte_tokenizer.save_pretrained(directory)

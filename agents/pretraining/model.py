@@ -11,8 +11,8 @@ from tokenizers import Tokenizer
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from agents.pretrain_config import PretrainConfig
-from agents.pretrain_windows import cut
+from agents.pretraining.config import PretrainConfig
+from agents.pretraining.windows import cut
 
 
 def resolve_device(name: str) -> torch.device:

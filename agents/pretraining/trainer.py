@@ -22,17 +22,16 @@ import numpy as np
 import tokenizers
 import torch
 import transformers
-import tyro
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from tokenizers import Tokenizer
 
-from agents.corpus import fingerprint, read_corpus, split_documents
-from agents.pretrain_config import PretrainConfig
-from agents.pretrain_files import train_tokenizer, write_model_directory
-from agents.pretrain_model import (
+from agents.pretraining.config import PretrainConfig
+from agents.pretraining.corpus import fingerprint, read_corpus, split_documents
+from agents.pretraining.files import train_tokenizer, write_model_directory
+from agents.pretraining.model import (
     build_model,
     build_optimizer,
     held_out_loss,
@@ -41,9 +40,7 @@ from agents.pretrain_model import (
     resolve_precision,
     sample,
 )
-from agents.pretrain_windows import cut, epoch_windows, token_stream, windows_per_epoch
-
-__all__ = ["PretrainConfig", "Trainer", "learning_rate_at", "pretrain"]
+from agents.pretraining.windows import cut, epoch_windows, token_stream, windows_per_epoch
 
 CHECKPOINT = "checkpoint.pt"
 PROGRESS = ("step", "seconds", "training_loss", "history")
@@ -322,12 +319,3 @@ def _interrupts() -> Iterator[list[int]]:
 
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def main() -> None:
-    """The command line `python -m agents.pretrain`."""
-    pretrain(tyro.cli(PretrainConfig))
-
-
-if __name__ == "__main__":
-    main()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
-from agents.corpus import (
+from agents.pretraining.corpus import (
     SourceFile,
     fingerprint,
     read_corpus,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,8 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import GenerationConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from textgym.files import atomic_directory
 
 END_OF_TEXT = "<|endoftext|>"
 """Starts and ends every document; id 0."""
@@ -59,8 +59,7 @@ def write_model_directory(
 ) -> None:
     """Writes weights in float16, tokenizer, `training.json` and the model card.
 
-    Every file is written in a temporary directory first and then renamed over the old one, the
-    weights last, so that a crash never leaves half a file.
+    All is written elsewhere first and then renamed, so that a crash never leaves half a file.
 
     Args:
         output: Directory, made if need be; files of other names in it stay.
@@ -69,9 +68,7 @@ def write_model_directory(
         record: What was done, JSON-able, with the keys that `model_card` reads.
         license_name: Licence identifier for the card.
     """
-    output.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output, prefix=".writing-") as name:
-        directory = Path(name)
+    with atomic_directory(output) as directory:
         config = copy.deepcopy(model.config)
         config.architectures = [type(model).__name__]
         config.dtype = "float16"
@@ -100,9 +97,6 @@ def write_model_directory(
         tokenizer.save(str(directory / "tokenizer.json"))
         (directory / "training.json").write_text(json.dumps(record, indent=1) + "\n")
         (directory / "README.md").write_text(model_card(record, license_name))
-        files = sorted(directory.iterdir(), key=lambda path: path.suffix == ".safetensors")
-        for file in files:
-            os.replace(file, output / file.name)
 
 
 def model_card(record: dict[str, Any], license_name: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from tyro.conf import Positional
 
-from agents.pretrain_files import SMALLEST_VOCABULARY
+from agents.pretraining.files import SMALLEST_VOCABULARY
 
 POSITIVE = (
     "context",

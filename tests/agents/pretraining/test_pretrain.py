@@ -17,11 +17,11 @@ from rich.console import Console
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from agents import pretrain as module
-from agents.pretrain import PretrainConfig, Trainer, learning_rate_at, pretrain
-from agents.pretrain_files import train_tokenizer
-from agents.pretrain_model import held_out_loss, resolve_precision, sample
-from agents.pretrain_windows import cut, epoch_windows, token_stream, windows_per_epoch
+from agents.pretraining import trainer as module
+from agents.pretraining.files import train_tokenizer
+from agents.pretraining.model import held_out_loss, resolve_precision, sample
+from agents.pretraining.trainer import PretrainConfig, Trainer, learning_rate_at, pretrain
+from agents.pretraining.windows import cut, epoch_windows, token_stream, windows_per_epoch
 
 WORDS = ["the king", "my lord", "good night", "a horse", "sweet rose", "to be", "or not"]
 
