@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
+from rich.padding import Padding
 
 import textgym
 from textgym import rewards, tasks
 from textgym.registry import did_you_mean
+from textgym.tokenizer import BUILTIN, BUILTIN_DIRECTORY
 
 # Each command imports what it needs: `textgym list` does not wait for torch.
 
@@ -21,34 +25,46 @@ def train(arguments: list[str]) -> None:
     """Train a language model with a reward at every token."""
     import tyro
 
-    from agents.config import RunConfig, config_arguments
+    from agents.config import RunConfig
+    from agents.run_directory import RunDirectory
+    from agents.run_file import load_config
     from agents.train import train as run
 
-    config_file, arguments = _take(arguments, "--config")
-    resumed, arguments = _take(arguments, "--resume")
+    resumed, arguments = _take(arguments, "--resume", "DIR")
+    config_file, arguments = _take(arguments, "--config", "DIR/config.yaml")
+    default = RunConfig()
     if resumed is not None:
-        config_file = str(Path(resumed) / "config.yaml")
-        arguments = [*arguments, "--output", resumed]
-    if config_file is not None:
-        # The run file comes first, so that an option given beside it has the last word.
-        arguments = [*config_arguments(Path(config_file)), *arguments]
+        directory = RunDirectory(Path(resumed))
+        directory.check_resumable()
+        default = replace(load_config(directory.config), output=directory.path)
+    elif config_file is not None:
+        default = load_config(Path(config_file))
     config = tyro.cli(
         RunConfig,
+        default=default,
         prog="textgym train",
         args=arguments,
-        description=f"{RunConfig.__doc__} --config FILE repeats a run from its config.yaml; "
-        "--resume DIR goes on with a run that was stopped.",
+        description=f"{RunConfig.__doc__} Also: --config FILE takes the settings of a run from "
+        "its config.yaml; --resume DIR goes on with a run that was stopped, and takes only "
+        "--total-timesteps and --device beside it.",
     )
+    if resumed is not None and config != replace(
+        default, total_timesteps=config.total_timesteps, device=config.device
+    ):
+        raise ValueError(
+            "--resume takes only --total-timesteps and --device beside it: the run goes on with "
+            "its own settings. To change others, start a new run with --config and --model."
+        )
     run(config, resume=resumed is not None)
 
 
-def _take(arguments: list[str], option: str) -> tuple[str | None, list[str]]:
+def _take(arguments: list[str], option: str, wants: str) -> tuple[str | None, list[str]]:
     """The value of an option, or None, and the arguments without it."""
     for at, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
         if name == option:
             if not equals and at + 1 == len(arguments):
-                raise ValueError(f"{option} wants a path, such as {option} runs/mine")
+                raise ValueError(f"{option} wants a path: {option} {wants}")
             end = at + 1 if equals else at + 2
             return value if equals else arguments[at + 1], arguments[:at] + arguments[end:]
     return None, arguments
@@ -78,25 +94,27 @@ def list_names(arguments: list[str]) -> None:
     """Show the environments, tasks, rewards and models that go by name."""
     if arguments:
         raise ValueError(f"textgym list takes no arguments, got {' '.join(arguments)}.")
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column()
+    size = json.loads((BUILTIN_DIRECTORY / "training.json").read_text(encoding="utf-8"))
     sections = {
         "environments": {
-            "TextGen-v0": "Write a text token by token; a reward at every token.",
+            "TextGen-v0": "Write a text token by token, with a reward at every token.",
         },
-        "tasks": tasks.describe(),
-        "rewards": rewards.describe(),
+        "tasks": {name + tasks.parameters(name): what for name, what in tasks.describe().items()},
+        "rewards": {
+            name + rewards.parameters(name): what for name, what in rewards.describe().items()
+        },
         "models": {
-            "builtin": "2.2 M parameters, Shakespeare and everyday English; comes along.",
-            "DIR or hub id": "Any Hugging Face causal language model.",
+            BUILTIN: f"{size['parameters'] / 1e6:.1f} M parameters, Shakespeare and everyday "
+            "English; comes along.",
+            "DIR, hub id": "Any Hugging Face causal language model.",
         },
     }
+    console = Console()
     for title, entries in sections.items():
-        table.add_row(f"[dim]{title}[/]")
+        console.print(title, style="bold")
         for name, meaning in entries.items():
-            table.add_row(f"  {name}", meaning)
-    Console().print(table)
+            console.print(Padding(f"[cyan]{escape(name)}[/]", (0, 0, 0, 2)))
+            console.print(Padding(escape(meaning), (0, 0, 0, 6)))
 
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
@@ -110,7 +128,6 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    errors = Console(stderr=True)
     if not arguments or arguments[0] in ("-h", "--help"):
         _usage(Console())
         return 0
@@ -119,21 +136,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     name, *rest = arguments
     if name not in COMMANDS:
-        errors.print(f"[red]textgym: no command {name!r}[/]; {did_you_mean(name, COMMANDS)}.")
+        _complain(f"textgym: no command {name!r}; {did_you_mean(name, COMMANDS)}.")
         return 2
     # "module:function" rewards may stand in the directory where the command is given.
     sys.path.insert(0, os.getcwd())
     try:
         COMMANDS[name](rest)
+    except BrokenPipeError:  # the reader has seen enough: textgym list | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except (ValueError, TypeError, OSError, textgym.RewardError) as error:
         # What a person can mend: the message says how. Anything else shows its traceback.
-        errors.print(f"[red]textgym {name}:[/]", end=" ")
-        errors.print(str(error), markup=False, highlight=False)
+        _complain(f"textgym {name}: {error}")
         return 1
     except KeyboardInterrupt:
-        errors.print("\nStopped. What was trained is saved in its directory.")
+        _complain("\nStopped.")
         return 130
     return 0
+
+
+def _complain(message: str) -> None:
+    """Print to standard error as it is: whole lines, so that paths and commands can be copied."""
+    Console(stderr=True).print(message, style="red", markup=False, highlight=False, soft_wrap=True)
 
 
 def _usage(console: Console) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,11 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 import tyro
-import yaml
 from tyro.constructors import PrimitiveConstructorSpec
-
-from textgym.files import atomic_write
-from textgym.registry import did_you_mean
 
 
 def parse_spec(text: str) -> Any:
@@ -74,8 +69,9 @@ class RunConfig:
     """Tokens that an observation holds; None for what the longest prompt needs."""
     stop: tuple[str, ...] = ()
     """Strings that end an episode."""
-    budget_is_terminal: bool = False
-    """Treat the end of the budget as part of the task: no bootstrapping there."""
+    budget_is_terminal: bool = True
+    """Treat the end of the budget as the end of the task. Otherwise SB3 adds the value that the
+    critic gives to the cut text, which nothing holds in place when gamma is 1."""
     prompt_truncation: Literal["error", "left"] = "error"
     """What becomes of prompts that do not fit: refused, or only their end is kept."""
 
@@ -112,21 +108,28 @@ class RunConfig:
     """"auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", "mps"."""
 
     def __post_init__(self) -> None:
-        for name in (
+        above_zero = (
             "total_timesteps",
             "max_new_tokens",
             "n_envs",
             "n_steps",
+            "learning_rate",
             "batch_size",
             "n_epochs",
-            "eval_prompts",
-            "learning_rate",
+            "clip_range",
             "max_grad_norm",
-        ):
+            "eval_prompts",
+        )
+        for name in above_zero:
             _check(name, getattr(self, name), getattr(self, name) > 0, "above 0")
+        for name in ("seed", "ent_coef", "vf_coef"):
+            _check(name, getattr(self, name), getattr(self, name) >= 0, "0 or above")
         for name in ("gamma", "gae_lambda"):
             _check(name, getattr(self, name), 0 <= getattr(self, name) <= 1, "from 0 to 1")
+        if self.target_kl is not None:
+            _check("target_kl", self.target_kl, self.target_kl > 0, "above 0")
         rollout = self.n_envs * self.n_steps
+        _check("n_envs * n_steps", rollout, rollout > 1, "above 1")
         if self.algo == "ppo" and self.batch_size < rollout and rollout % self.batch_size:
             fits = max(d for d in range(1, self.batch_size + 1) if rollout % d == 0)
             raise ValueError(
@@ -134,6 +137,11 @@ class RunConfig:
                 f"{self.n_envs} * {self.n_steps} = {rollout} tokens, so that the last mini-batch "
                 f"of each pass would be smaller. Give batch_size={fits}, or other n_envs."
             )
+
+    @property
+    def reward_text(self) -> str:
+        """The reward as it is typed."""
+        return self.reward if isinstance(self.reward, str) else json.dumps(self.reward)
 
     def env_kwargs(self, split: str = "train") -> dict[str, Any]:
         """Arguments of `TextGen-v0`."""
@@ -173,48 +181,6 @@ class RunConfig:
             "clip_range": self.clip_range,
             "target_kl": self.target_kl,
         }
-
-    def save(self, path: Path) -> None:
-        """Write a run file that `textgym train --config` repeats; the output is left out."""
-        values = {
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in dataclasses.asdict(self).items()
-            if key != "output"
-        }
-        text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-        atomic_write(path, f"# textgym train --config {path.name} repeats this run.\n{text}")
-
-
-def config_arguments(path: Path) -> list[str]:
-    """A run file as command line arguments, so that both are read and checked by one parser.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is not a YAML mapping of `RunConfig`'s fields.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"--config {path}: no such file.")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"--config {path} is not valid YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"--config {path}: expected a mapping of settings, got {values!r}.")
-    fields = {field.name for field in dataclasses.fields(RunConfig)}
-    arguments: list[str] = []
-    for key, value in values.items():
-        if key not in fields:
-            raise ValueError(f"--config {path}: no setting {key!r}; {did_you_mean(key, fields)}.")
-        option = f"--{key.replace('_', '-')}"
-        if isinstance(value, bool):
-            arguments.append(option if value else option.replace("--", "--no-", 1))
-        elif isinstance(value, list) and key not in ("task", "reward"):
-            arguments += [option, *map(str, value)] if value else []
-        elif isinstance(value, (dict, list)):
-            arguments += [option, json.dumps(value)]
-        else:
-            arguments += [option, str(value)]
-    return arguments
 
 
 def _check(name: str, value: Any, fits: bool, expected: str) -> None:

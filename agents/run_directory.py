@@ -67,6 +67,39 @@ class RunDirectory:
         """SB3's archive, with which a run that was stopped goes on."""
         return self.path / "checkpoint.zip"
 
+    def check_new(self) -> None:
+        """Raise if something is in the way of a new run here."""
+        if self.path.is_file():
+            raise FileExistsError(f"--output {self.path} is a file; give a directory.")
+        if self.config.exists():
+            raise FileExistsError(
+                f"--output {self.path} holds a run already. Give another directory, or go on "
+                f"with that run: textgym train --resume {self.path}"
+            )
+
+    def check_resumable(self) -> None:
+        """Raise if there is no run here that can go on."""
+        if not self.path.is_dir():
+            raise FileNotFoundError(f"--resume {self.path}: there is no such directory.")
+        missing = [p for p in (self.config, self.before, self.checkpoint) if not p.is_file()]
+        if missing:
+            raise FileNotFoundError(
+                f"--resume {self.path}: there is no {missing[0].name} to go on with. Start the "
+                "run again."
+            )
+
+    def forget_after(self, timesteps: int) -> None:
+        """Drop what was logged after a checkpoint, since the run goes on from there."""
+        if self.progress.is_file():
+            header, *rows = self.progress.read_text(encoding="utf-8").splitlines()
+            at = header.split(",").index("time/total_timesteps")
+            kept = [row for row in rows if int(row.split(",")[at] or 0) <= timesteps]
+            atomic_write(self.progress, "\n".join([header, *kept]) + "\n")
+        if self.samples.is_file():
+            lines = self.samples.read_text(encoding="utf-8").splitlines()
+            kept = [line for line in lines if json.loads(line)["timesteps"] <= timesteps]
+            atomic_write(self.samples, "".join(line + "\n" for line in kept))
+
     def logger(self) -> Logger:
         """A logger that goes on with the log that is there."""
         writers = [GrowingCSV(self.progress), TensorBoardOutputFormat(str(self.path))]

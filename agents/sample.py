@@ -25,6 +25,8 @@ class SampleConfig:
     """One or more prompts to continue."""
     reward: Spec = "sentiment"
     """Reward that colours the tokens, as for `textgym train`."""
+    reference: str | None = None
+    """Text that the reward compares with, for those that do."""
     num_samples: int = 3
     """Texts for each prompt."""
     max_new_tokens: int = 32
@@ -36,11 +38,18 @@ class SampleConfig:
     device: str = "auto"
     """"auto", "cpu", "cuda", ..."""
 
+    def __post_init__(self) -> None:
+        for name in ("num_samples", "max_new_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}.")
+        if not self.prompt:
+            raise ValueError('--prompt wants at least one text, such as --prompt "My lord, I".')
+
 
 def sample(config: SampleConfig, console: Console | None = None) -> None:
     """Print texts as the config says, each with its score and the mean of all."""
     console = console or Console()
-    examples = tuple(Example(prompt) for prompt in config.prompt)
+    examples = tuple(Example(prompt, config.reference) for prompt in config.prompt)
     env_kwargs = {
         "task": Task("prompts", {"train": examples}),
         "reward": config.reward,

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
+import torch
 from rich.console import Console
+from rich.markup import escape
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
@@ -17,6 +21,7 @@ from agents.evaluation import evaluate, mean_score
 from agents.policy import TransformerPolicy
 from agents.report import comparison, plot_curves, write_page
 from agents.run_directory import Checkpoint, RunDirectory
+from agents.run_file import save_config
 from agents.vec_env import make_sb3_vec_env
 from textgym import tasks
 from textgym.tokenizer import Tokenizer
@@ -42,50 +47,61 @@ def train(config: RunConfig, console: Console | None = None, *, resume: bool = F
         textgym.RewardError: If the reward failed.
     """
     console = console or Console()
-    run = _run_directory(config, resume)
-    env = make_sb3_vec_env(
-        "TextGen-v0", config.n_envs, seed=config.seed, env_kwargs=config.env_kwargs()
-    )
+    run = RunDirectory(config.output or _dated_directory(config))
+    if resume:
+        run.check_resumable()
+    else:
+        run.check_new()
+    _check_device(config.device)
+    env = make_sb3_vec_env("TextGen-v0", config.n_envs, env_kwargs=config.env_kwargs())
     kind = ALGORITHMS[config.algo]
     if resume:
         algorithm = kind.load(run.checkpoint, env=env, device=config.device)
+        run.forget_after(algorithm.num_timesteps)
     else:
         policy_kwargs = {"model": config.model}
         algorithm = kind(
             TransformerPolicy, env, policy_kwargs=policy_kwargs, **config.algorithm_kwargs()
         )
+    # What goes on must not draw again the prompts and the tokens with which it began.
+    algorithm.set_random_seed(_seed(config.seed, algorithm.num_timesteps))
     policy = algorithm.policy
     assert isinstance(policy, TransformerPolicy)
     tokenizer: Tokenizer = env.get_attr("tokenizer")[0]
     judge = _Judge(config)
     _introduce(config, policy, run, console)
 
-    if resume:
-        before = run.load_before()
-    else:
-        before = judge(policy)
-        run.path.mkdir(parents=True, exist_ok=True)
-        run.save_before(before)
-        config.save(run.config)
+    before = run.load_before() if resume else judge(policy)
     console.print(f"{judge.what}: mean score [bold]{mean_score(before):+.3f}[/] before training")
+    run.path.mkdir(parents=True, exist_ok=True)
+    run.save_before(before)
+    save_config(config, run.config)
 
     view = LiveView(config.total_timesteps, tokenizer, console)
     checkpoint = Checkpoint(run.checkpoint)
     algorithm.set_logger(run.logger())
-    started, steps = time.perf_counter(), algorithm.num_timesteps
+    started, first = time.perf_counter(), algorithm.num_timesteps
+    finished = False
     try:
         algorithm.learn(
-            max(config.total_timesteps - steps, 0),
+            max(config.total_timesteps - first, 0),
             callback=[checkpoint, SampleLog(run.samples), view],
             reset_num_timesteps=not resume,
         )
+        finished = True
     finally:
         view.stop()
         policy.save_pretrained(run.model, tokenizer)
         checkpoint.save()
         algorithm.logger.close()
         env.close()
-    seconds, steps = time.perf_counter() - started, algorithm.num_timesteps - steps
+        if not finished:
+            say(
+                console,
+                f"Saved after {algorithm.num_timesteps:,} tokens. Go on: textgym train --resume "
+                f"{run.path}",
+            )
+    seconds, steps = time.perf_counter() - started, algorithm.num_timesteps - first
 
     after = judge(policy)
     plot_curves(run.progress, run.curves, mean_score(before), mean_score(after))
@@ -93,11 +109,17 @@ def train(config: RunConfig, console: Console | None = None, *, resume: bool = F
     console.print(comparison(before, after, tokenizer))
     console.print(
         f"{judge.what}: mean score {mean_score(before):+.3f} before, "
-        f"[bold]{mean_score(after):+.3f}[/] after {steps:,} tokens in {seconds:.0f} s\n"
-        f"Curve: {run.curves}   Samples: {run.page}\n"
-        f'Try it: textgym sample --model {run.model} --prompt "My lord, I"'
+        f"[bold]{mean_score(after):+.3f}[/] after {steps:,} tokens in {seconds:.0f} s"
     )
+    say(console, f"curves   {run.curves}\nsamples  {run.page}\nmodel    {run.model}")
+    reward = f" --reward {shlex.quote(config.reward_text)}" if config.reward != "sentiment" else ""
+    say(console, f'Try it: textgym sample --model {run.model}{reward} --prompt "My lord, I"')
     return run.path
+
+
+def say(console: Console, text: str) -> None:
+    """Print a text as it is, in whole lines, so that paths and commands can be copied."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 class _Judge:
@@ -118,30 +140,36 @@ class _Judge:
         return evaluate(policy, self._env_kwargs, self._prompts, seed=self._seed)
 
 
-def _run_directory(config: RunConfig, resume: bool) -> RunDirectory:
-    """The directory of the run; nothing is written yet."""
-    path = config.output or Path("runs") / f"{config.algo}-{datetime.now():%Y%m%d-%H%M%S}"
-    run = RunDirectory(path)
-    if resume and not (run.checkpoint.is_file() and run.before.is_file()):
-        raise FileNotFoundError(
-            f"--resume {path}: there is no {run.checkpoint.name} to go on with. Start the run "
-            f"again with --config {run.config}."
-        )
-    if not resume and (run.config.exists() or path.is_file()):
-        raise FileExistsError(
-            f"--output {path} holds a run already. Give another directory, or go on with that "
-            f"run: textgym train --resume {path}"
-        )
-    return run
+def _dated_directory(config: RunConfig) -> Path:
+    return Path("runs") / f"{config.algo}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def _check_device(device: str) -> None:
+    """Raise if there is no such device; SB3 would train on the CPU without a word."""
+    if device == "auto":
+        return
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"--device {device} cannot be used here: {str(error).splitlines()[0]} "
+            "Give auto, cpu, or a GPU that torch can use."
+        ) from error
+
+
+def _seed(seed: int, timesteps: int) -> int:
+    """The seed of what follows after so many tokens; the run's own at the start."""
+    if timesteps == 0:
+        return seed
+    return int(np.random.SeedSequence([seed, timesteps]).generate_state(1)[0])
 
 
 def _introduce(
     config: RunConfig, policy: TransformerPolicy, run: RunDirectory, console: Console
 ) -> None:
     parameters = sum(p.numel() for p in policy.parameters() if p.requires_grad)
-    reward = config.reward if isinstance(config.reward, str) else str(config.reward)
     console.print(
         f"[bold]{config.algo.upper()}[/] trains [bold]{config.model}[/] "
         f"({parameters / 1e6:.1f} M parameters, on {policy.device}): {config.timing} "
-        f"[bold]{reward}[/] reward, writing to {run.path}"
+        f"[bold]{escape(config.reward_text)}[/] reward, writing to {run.path}"
     )

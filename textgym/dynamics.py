@@ -20,6 +20,7 @@ Observation: TypeAlias = dict[str, NDArray[np.int64] | NDArray[np.int8]]
 
 # numpy takes an array of no dimension in half the time that a Python number takes it.
 _ONE = np.ones((), np.int64)
+_STANDS = np.ones((), np.int8)
 
 
 @dataclass
@@ -70,13 +71,15 @@ def index(rows: Rows, num_rows: int) -> Rows | slice:
 def begin(contexts: Contexts, rows: Rows, prompts: Sequence[NDArray[np.int64]]) -> None:
     """Start each of `rows` anew with a prompt of at most L tokens, k arrays int64 (p,)."""
     where = index(rows, len(contexts.ends))
-    contexts.input_ids[where] = contexts.pad_token_id
-    contexts.attention_mask[where] = 0
+    input_ids, attention_mask = contexts.input_ids, contexts.attention_mask
+    starts, prompt_ends, ends = contexts.starts, contexts.prompt_ends, contexts.ends
+    input_ids[where] = contexts.pad_token_id
+    attention_mask[where] = 0
     for row, prompt in zip(rows.tolist(), prompts, strict=True):
         length = len(prompt)
-        contexts.input_ids[row, :length] = prompt
-        contexts.attention_mask[row, :length] = 1
-        contexts.ends[row] = contexts.prompt_ends[row] = contexts.starts[row] + length
+        input_ids[row, :length] = prompt
+        attention_mask[row, :length] = _STANDS
+        prompt_ends[row] = ends[row] = starts[row] + length
 
 
 def append(contexts: Contexts, rows: Rows | slice, tokens: NDArray[np.int64]) -> None:
@@ -84,7 +87,7 @@ def append(contexts: Contexts, rows: Rows | slice, tokens: NDArray[np.int64]) ->
     ends = contexts.ends[rows]
     # The arrays are contiguous, so that ravel() gives views of them.
     contexts.input_ids.ravel()[ends] = tokens
-    contexts.attention_mask.ravel()[ends] = 1
+    contexts.attention_mask.ravel()[ends] = _STANDS
     contexts.ends[rows] = ends + _ONE
 
 
@@ -113,8 +116,10 @@ def observe(contexts: Contexts) -> Observation:
 
 def observe_rows(contexts: Contexts, rows: Rows) -> list[Observation]:
     """What an agent sees of each of `rows`: k observations of arrays (L,)."""
-    input_ids, attention_mask = contexts.input_ids, contexts.attention_mask
+    # take() copies all of them at once, three times faster than an index does.
+    input_ids = contexts.input_ids.take(rows, axis=0)
+    attention_mask = contexts.attention_mask.take(rows, axis=0)
     return [
-        {"input_ids": input_ids[row].copy(), "attention_mask": attention_mask[row].copy()}
-        for row in rows.tolist()
+        {"input_ids": ids, "attention_mask": mask}
+        for ids, mask in zip(input_ids, attention_mask, strict=True)
     ]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textgym import rendering
-from textgym.dynamics import Observation
+from textgym.dynamics import Observation, observe_rows
 from textgym.process import PromptTruncation, TaskSpec, TextProcess
 from textgym.rewards import Every, RewardSpec, Timing
 from textgym.tokenizer import BUILTIN, Tokenizer
@@ -54,9 +54,11 @@ class TextGenEnv(gym.Env[Observation, int]):
 
     ## Episode End
     * Terminated: the token is the end-of-text token, or the text holds a `stop` string.
-    * Truncated: `max_new_tokens` are written. With `budget_is_terminal=True` this is a
-      termination too: a learner then treats the budget as part of the task and does not
-      bootstrap, though what is left of it cannot be observed.
+    * Truncated: `max_new_tokens` are written. A learner then bootstraps: it adds the value that
+      its critic gives to the cut text. With `budget_is_terminal=True` this is a termination too,
+      and the rewards of an episode are all that it is worth, though what is left of the budget
+      cannot be observed. Take it when you train without discount (gamma = 1), where nothing else
+      holds the critic in place, and to compare immediate with delayed rewards.
 
     ## Information
     | When      | Key                 | Meaning                                                |
@@ -153,7 +155,7 @@ class TextGenEnv(gym.Env[Observation, int]):
         self._live.begin()
         if self.render_mode == "human":
             self.render()
-        return self.process.observe_rows(_ROW)[0], _single(self.process.reset_info(_ROW))
+        return observe_rows(self.process.contexts, _ROW)[0], _single(self.process.reset_info(_ROW))
 
     def step(self, action: int) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Append a token.
@@ -176,7 +178,7 @@ class TextGenEnv(gym.Env[Observation, int]):
         if self.render_mode == "human":
             self.render()
         return (
-            process.observe_rows(_ROW)[0],
+            observe_rows(process.contexts, _ROW)[0],
             float(rewards[0]),
             bool(terminated[0]),
             bool(truncated[0]),

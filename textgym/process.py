@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from textgym import dynamics, rewards, tasks
 from textgym.completion import Completions
-from textgym.dynamics import Observation, Rows
+from textgym.dynamics import Rows
 from textgym.registry import did_you_mean
 from textgym.rendering import Transcript
 from textgym.rewards import Every, RewardSpec, Timing
@@ -136,12 +136,11 @@ class TextProcess:
             ValueError: On an unknown option, or a prompt that does not fit.
         """
         chosen = self._chosen(options) if options else None
+        prompts, count = self._prompts, len(self._prompts)
         # random() costs a tenth of integers(), and this is done for every episode.
-        drawn = [
-            self._prompts[int(generator.random() * len(self._prompts))] for generator in generators
-        ]
-        examples, prompts = zip(*([chosen] * len(rows) if chosen else drawn), strict=True)
-        dynamics.begin(self.contexts, rows, prompts)
+        drawn = [prompts[int(generator.random() * count)] for generator in generators]
+        examples, prompt_ids = zip(*([chosen] * len(rows) if chosen else drawn), strict=True)
+        dynamics.begin(self.contexts, rows, prompt_ids)
         where = dynamics.index(rows, self.num_rows)
         self._limits[where] = self.contexts.ends[where] + self.max_new_tokens
         self.completions.begin(rows, examples)
@@ -158,7 +157,7 @@ class TextProcess:
                 f"actions are token ids, whole numbers, got an array of {actions.dtype}: "
                 f"{actions!r}."
             )
-        tokens = actions.astype(np.int64, copy=False)
+        tokens = actions if actions.dtype == np.int64 else actions.astype(np.int64)
         # Read as unsigned, a negative number is larger than any vocabulary.
         (unknown,) = (tokens.view(np.uint64) >= self._vocab_size).nonzero()
         if len(unknown):
@@ -199,9 +198,11 @@ class TextProcess:
         return paid, terminated, truncated
 
     def step_info(self) -> dict[str, Any]:
-        """What is known of the rows that just took a step, for `info`: new columns of k values."""
-        paid = {name: rewards.copy() for name, rewards in self.reward.components.items()}
-        return {"reward_components": paid}
+        """What is known of the rows that just took a step, for `info`: columns of k values.
+
+        The arrays are the caller's from then on.
+        """
+        return {"reward_components": dict(self.reward.components)}
 
     def final_info(self, rows: Rows) -> dict[str, Any]:
         """What is known of rows whose episode is over, for `info`: columns of k values."""
@@ -218,14 +219,6 @@ class TextProcess:
     def reset_info(self, rows: Rows) -> dict[str, Any]:
         """What is known of rows whose episode begins, for `info`: columns of k values."""
         return {"prompt": [self.completions.examples[row].prompt for row in rows.tolist()]}
-
-    def observe(self) -> Observation:
-        """The observation of all rows; see `dynamics.observe`."""
-        return dynamics.observe(self.contexts)
-
-    def observe_rows(self, rows: Rows) -> list[Observation]:
-        """The observation of each of `rows`."""
-        return dynamics.observe_rows(self.contexts, rows)
 
     def action_mask(self) -> NDArray[np.bool_]:
         """Tokens that make sense in a text, bool (vocabulary,): all but special ones, and EOS."""

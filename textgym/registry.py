@@ -80,6 +80,12 @@ class Registry(Generic[T]):
         """The first line of each factory's docstring, by name; imports every factory."""
         return {name: self._summary(name) for name in self.names()}
 
+    def parameters(self, name: str) -> str:
+        """The parameters of a factory with their defaults, `"(target=None)"`; `""` if none."""
+        parameters = inspect.signature(self._factory(name)).parameters.values()
+        shown = ", ".join(str(p.replace(annotation=p.empty)) for p in parameters)
+        return f"({shown})" if shown else ""
+
     def make(self, name: str, /, **params: Any) -> T:
         """Call the factory `name` with `params`.
 

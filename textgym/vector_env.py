@@ -13,7 +13,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from textgym import rendering
-from textgym.dynamics import Observation, Rows
+from textgym.dynamics import Observation, Rows, observe, observe_rows
 from textgym.env import METADATA, check_render_mode
 from textgym.process import PromptTruncation, TaskSpec, TextProcess, Transition
 from textgym.rewards import Every, RewardSpec, Timing
@@ -38,7 +38,9 @@ class TextGenVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
             SAME_STEP resets it at once, with the last observation and info in
             `infos["final_obs"]` and `infos["final_info"]`; DISABLED leaves it to
             `reset(options={"reset_mask": mask})`.
-        max_episode_steps: Truncates episodes after so many tokens, as Gymnasium's `TimeLimit`.
+        max_episode_steps: Truncates episodes after so many tokens, as Gymnasium's `TimeLimit`. That
+            wrapper cuts a single environment from outside; here the cut is the end of the episode,
+            so that a delayed reward is paid and the final info is given.
         render_mode: "ansi" or "rgb_array": `render` gives one text or picture a row; "human"
             prints the first row.
         task, split, reward, timing, every, tokenizer, max_new_tokens, context_length, stop, \
@@ -141,7 +143,7 @@ budget_is_terminal, prompt_truncation: As for `TextGenEnv`.
                 self._generators[row] = seeding.np_random(seeds[row])
         infos: dict[str, Any] = {}
         self._begin(rows, options, infos)
-        return self.process.observe(), infos
+        return observe(self.process.contexts), infos
 
     def step(self, actions: NDArray[np.int64]) -> StepResult:
         """Append a token to every row.
@@ -177,7 +179,7 @@ budget_is_terminal, prompt_truncation: As for `TextGenEnv`.
             infos = lay_out(process.step_info(), self._everyone)
         elif len(rows):
             self._tell_step(rows, ended, infos)
-        return process.observe(), rewards, terminated, truncated, infos
+        return observe(process.contexts), rewards, terminated, truncated, infos
 
     def render(self) -> tuple[str | NDArray[np.uint8] | None, ...] | None:  # type: ignore[override]
         """One text or picture a row, or with "human" the first row, printed."""
@@ -227,7 +229,7 @@ budget_is_terminal, prompt_truncation: As for `TextGenEnv`.
         final_info = {**process.final_info(ended), **take_out(step_info, ended)}
         if len(ended) < n:
             infos.update(lay_out(step_info, ~process.ended))
-        final_obs = process.observe_rows(ended)
+        final_obs = observe_rows(process.contexts, ended)
         tell(infos, ended, {"final_obs": final_obs, "final_info": final_info}, n)
         self._begin(ended, {}, infos)
 

@@ -88,6 +88,8 @@ class PretrainConfig:
         Raises:
             ValueError: A field is out of range; the message names it.
         """
+        if not self.corpus:
+            raise ValueError("no corpus: give at least one file or directory of texts.")
         for name in POSITIVE:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be greater than 0.")

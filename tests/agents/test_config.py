@@ -9,7 +9,8 @@ import pytest
 import tyro
 import yaml
 
-from agents.config import RunConfig, config_arguments, parse_spec
+from agents.config import RunConfig, parse_spec
+from agents.run_file import load_config, save_config
 
 
 def parse(arguments: list[str]) -> RunConfig:
@@ -42,31 +43,34 @@ def test_every_field_is_an_option_with_help(capsys: pytest.CaptureFixture[str]) 
 
 def test_a_saved_config_reads_back_equal(tmp_path: Path) -> None:
     config = RunConfig(
+        model="-m",
         task={"name": "file", "path": "a b.txt"},
         reward={"sentiment": 1.0, "length": {"target": 4, "weight": 0.5}},
-        stop=(".", "\n"),
-        budget_is_terminal=True,
+        stop=("--", "\n", "-x"),
+        budget_is_terminal=False,
         learning_rate=1e-4,
         target_kl=0.5,
         context_length=99,
         output=tmp_path,
     )
     path = tmp_path / "config.yaml"
-    config.save(path)
-    read = parse(config_arguments(path))
-    assert read == dataclasses.replace(config, output=None)
+    save_config(config, path)
+    assert load_config(path) == dataclasses.replace(config, output=None)
 
 
 def test_defaults_read_back_equal(tmp_path: Path) -> None:
-    RunConfig().save(tmp_path / "config.yaml")
-    assert parse(config_arguments(tmp_path / "config.yaml")) == RunConfig()
+    save_config(RunConfig(), tmp_path / "config.yaml")
+    assert load_config(tmp_path / "config.yaml") == RunConfig()
+    (tmp_path / "empty.yaml").write_text("learning_rate: 3e-4\n")
+    assert load_config(tmp_path / "empty.yaml") == RunConfig(learning_rate=3e-4)
 
 
 def test_options_beside_a_config_have_the_last_word(tmp_path: Path) -> None:
-    RunConfig(seed=5, stop=(".",), budget_is_terminal=True).save(tmp_path / "c.yaml")
-    arguments = config_arguments(tmp_path / "c.yaml")
-    changed = parse([*arguments, "--seed", "6", "--stop", "!", "--no-budget-is-terminal"])
-    assert (changed.seed, changed.stop, changed.budget_is_terminal) == (6, ("!",), False)
+    save_config(RunConfig(seed=5, stop=(".",), budget_is_terminal=False), tmp_path / "c.yaml")
+    arguments = ["--seed", "6", "--stop", "!", "--budget-is-terminal"]
+    changed = tyro.cli(RunConfig, default=load_config(tmp_path / "c.yaml"), args=arguments)
+    assert (changed.seed, changed.stop, changed.budget_is_terminal) == (6, ("!",), True)
+    assert tyro.cli(RunConfig, default=load_config(tmp_path / "c.yaml"), args=[]).seed == 5
 
 
 @pytest.mark.parametrize(
@@ -76,27 +80,29 @@ def test_options_beside_a_config_have_the_last_word(tmp_path: Path) -> None:
         ("- 1\n- 2", "expected a mapping"),
         ("a: [", "not valid YAML"),
         ("", "expected a mapping"),
+        ("1: 2", "no setting 1"),
+        ("n_envs: many", "n_envs is a whole number, got 'many'"),
+        ("n_envs: [3]", "n_envs is a whole number"),
+        ("n_envs: true", "n_envs is a whole number"),
+        ("model: null", "model is a string, got None"),
+        ("reward: null", "reward is a name, a mapping or a list"),
+        ("stop: abc", "stop is a list of strings"),
+        ("algo: sac", "algo is one of 'ppo', 'a2c', got 'sac'"),
+        ("target_kl: often", "target_kl is a number or null"),
+        ("learning_rate: fast", "learning_rate is a number"),
+        ("budget_is_terminal: 1", "budget_is_terminal is true or false"),
     ],
 )
 def test_a_bad_config_file_says_what_is_wrong(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
-        config_arguments(path)
+        load_config(path)
 
 
 def test_a_missing_config_file(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no such file"):
-        config_arguments(tmp_path / "none.yaml")
-
-
-def test_an_ill_typed_value_in_a_file_is_refused_like_a_typed_one(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "config.yaml").write_text("n_envs: many\n")
-    with pytest.raises(SystemExit):
-        parse(config_arguments(tmp_path / "config.yaml"))
-    assert "--n-envs" in capsys.readouterr().err
+    with pytest.raises(FileNotFoundError, match="no run file"):
+        load_config(tmp_path / "none.yaml")
 
 
 @pytest.mark.parametrize(
@@ -108,6 +114,9 @@ def test_an_ill_typed_value_in_a_file_is_refused_like_a_typed_one(
         ("gamma", 1.5),
         ("gae_lambda", -0.1),
         ("eval_prompts", 0),
+        ("clip_range", -1.0),
+        ("target_kl", 0.0),
+        ("seed", -1),
     ],
 )
 def test_values_out_of_range_name_the_setting(field: str, value: float) -> None:
@@ -118,11 +127,13 @@ def test_values_out_of_range_name_the_setting(field: str, value: float) -> None:
 def test_a_batch_that_does_not_divide_the_rollout_names_one_that_does() -> None:
     with pytest.raises(ValueError, match="Give batch_size=192"):
         RunConfig(n_envs=60, n_steps=16, batch_size=200)
+    with pytest.raises(ValueError, match="above 1"):
+        RunConfig(n_envs=1, n_steps=1)
     assert RunConfig(n_envs=2, n_steps=4).algorithm_kwargs()["batch_size"] == 8
 
 
 def test_the_file_is_plain_yaml(tmp_path: Path) -> None:
-    RunConfig().save(tmp_path / "config.yaml")
+    save_config(RunConfig(), tmp_path / "config.yaml")
     values = yaml.safe_load((tmp_path / "config.yaml").read_text())
     assert "output" not in values
     assert values["reward"] == "sentiment"

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from agents.cli import main
+from agents.run_directory import RunDirectory
 from textgym.tokenizer import Tokenizer
 
 SMALL = [
@@ -98,7 +99,7 @@ def test_a_run_that_was_stopped_goes_on(
     with monkeypatch.context() as patched:
         patched.setattr("agents.callbacks.SampleLog._on_rollout_start", interrupt_once)
         assert main(["train", "--output", "run", "--model", model_dir, *SMALL]) == 130
-    assert "saved" in capsys.readouterr().err
+    assert "Go on: textgym train --resume run" in capsys.readouterr().out
     stopped = progress(tmp_path / "run")
     assert stopped[-1]["time/total_timesteps"] == "64"
     assert main(["train", "--resume=run"]) == 0
@@ -106,9 +107,26 @@ def test_a_run_that_was_stopped_goes_on(
     assert [row["time/total_timesteps"] for row in finished] == ["64", "128"]
     assert finished[0].items() >= stopped[0].items()
     assert (tmp_path / "run" / "curves.png").is_file()
+    # It must not begin with the prompts and the tokens of the run's beginning again.
+    samples = [
+        json.loads(line) for line in (tmp_path / "run" / "samples.jsonl").read_text().splitlines()
+    ]
+    early = {sample["text"] for sample in samples if sample["timesteps"] <= 64}
+    assert early.isdisjoint(sample["text"] for sample in samples if sample["timesteps"] > 64)
     # What is finished has nothing left to do, and can be given more.
     assert main(["train", "--resume", "run", "--total-timesteps", "192"]) == 0
     assert progress(tmp_path / "run")[-1]["time/total_timesteps"] == "192"
+    assert main(["train", "--resume", "run", "--learning-rate", "1e-9"]) == 1
+    assert "takes only --total-timesteps" in capsys.readouterr().err
+
+
+def test_what_was_logged_after_the_checkpoint_is_forgotten(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    run.progress.write_text("a,time/total_timesteps\n1,64\n2,128\n3,192\n")
+    run.samples.write_text("".join(json.dumps({"timesteps": t}) + "\n" for t in (64, 128, 192)))
+    run.forget_after(128)
+    assert run.progress.read_text() == "a,time/total_timesteps\n1,64\n2,128\n"
+    assert len(run.samples.read_text().splitlines()) == 2
 
 
 def test_another_seed_is_another_run(run: Path, tmp_path: Path) -> None:
@@ -184,9 +202,10 @@ def test_list_names_everything_without_torch(capsys: pytest.CaptureFixture[str])
         (["train", "--reward", "sentimnt"], "did you mean 'sentiment'"),
         (["train", "--task", "continuations"], "did you mean 'continuation'"),
         (["train", "--model", "no/such/model/here"], "neither 'builtin', nor a directory"),
-        (["train", "--config", "none.yaml"], "no such file"),
+        (["train", "--config", "none.yaml"], "no run file none.yaml"),
         (["train", "--config"], "wants a path"),
-        (["train", "--resume", "none"], "no such file"),
+        (["train", "--resume", "none"], "no such directory"),
+        (["train", "--device", "foo"], "--device foo cannot be used here"),
         (["list", "all"], "takes no arguments"),
     ],
 )
@@ -203,11 +222,22 @@ def test_what_is_mistyped_fails_at_once_with_the_cure(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("option", ["--rewrd", "--algo=sac", "--n-envs=many"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "--rewrd"],
+        ["train", "--algo=sac"],
+        ["train", "--n-envs=many"],
+        ["train", "--clip-range=-1"],
+        ["sample", "--num-samples=0"],
+        ["sample", "--prompt"],
+        ["pretrain", "--output", "x"],
+    ],
+)
 def test_unknown_and_ill_typed_options_are_refused(
-    option: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as refused:
-        main(["train", option])
+        main(arguments)
     assert refused.value.code == 2
     assert "--help" in capsys.readouterr().err

@@ -375,8 +375,10 @@ def test_live_text_prints_each_token_once(capsys):
         live.show(transcript, ended=count == 3)
     live.begin()
     live.show(Transcript("Two", [], []), ended=False)
+    live.begin()
+    live.show(Transcript("Three", [], []), ended=False)
     shown = COLOR_CODE.sub("", capsys.readouterr().out)
-    assert shown == "One a b c⏎\n\ntotal reward -0.5 · 3 tokens\n\nTwo"
+    assert shown == "One a b c⏎\n\ntotal reward -0.5 · 3 tokens\n\nTwo\nThree"
 
 
 def test_html_labels():

@@ -3,8 +3,9 @@ from __future__ import annotations
 import copy
 import json
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import combinations
 from typing import Any
 
 import gymnasium as gym
@@ -296,6 +297,40 @@ class TestAutoreset:
         envs.reset(options={"reset_mask": np.array([True, False])})
         with pytest.raises(gym.error.ResetNeeded, match=r"rows \[1\] are"):
             envs.step(np.array([1, 1]))
+
+
+def _arrays(value: Any) -> Iterator[np.ndarray]:
+    """All arrays in what a step returned, and in the objects in them."""
+    if isinstance(value, np.ndarray):
+        yield value
+        value = value.tolist() if value.dtype == object else []
+    values = value.values() if isinstance(value, dict) else value
+    if isinstance(values, Iterable) and not isinstance(values, str):
+        for item in values:
+            yield from _arrays(item)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("reward", ["length", {"length": 2.0, "edit_distance": 1.0}])
+def test_no_two_arrays_share_memory(
+    make_vector: MakeVector, mode: AutoresetMode, reward: Any
+) -> None:
+    envs = make_vector(3, mode, reward=reward)
+    returned = [envs.reset(seed=0)]
+    returned += [envs.step(np.array(actions)) for actions in ([1, 2, 3], [4, EOS, 5])]
+    arrays = list(_arrays(returned))
+    assert len(arrays) > 20
+    assert not any(np.shares_memory(one, other) for one, other in combinations(arrays, 2))
+    # Writing to them changes nothing for the environment.
+    other = copy.deepcopy(envs)
+    for array in arrays:
+        array[...] = None if array.dtype == object else 0
+    for letter in range(1, 11):
+        if mode is AutoresetMode.DISABLED:
+            options = {"reset_mask": np.ones(3, np.bool_)}
+            assert data_equivalence(*(e.reset(options=options) for e in (envs, other)))
+        actions = np.array([letter, letter, EOS])
+        assert data_equivalence(envs.step(actions), other.step(actions))
 
 
 class TestReset:

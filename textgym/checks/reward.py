@@ -30,7 +30,8 @@ class _Law(NamedTuple):
 _ONE_NUMBER = _Law(
     "it pays every token one finite number",
     "Return one number for each of `rows`, shape (k,), and a number such as 0.0 where there is "
-    "nothing to score, as in the empty text.",
+    "nothing to score, as in the empty text. If it is the examples that do not fit, as for a "
+    "reward that wants a reference of its own kind, give task= or examples= that do.",
 )
 _SAME_AGAIN = _Law(
     "it pays the same for the same text each time",

@@ -25,6 +25,8 @@ def to_rgb_array(
     """A transcript as a picture of constant size, with the totals and the scale below the text.
 
     Words wrap at the right edge. Of a text that is too long the end shows, after an ellipsis.
+    Characters that no installed font has are drawn as boxes; for Chinese, Japanese and Korean
+    install a font such as Noto Sans CJK. The terminal and the page leave that to the viewer.
 
     Args:
         transcript: What to show.

@@ -25,10 +25,13 @@ class LiveText:
 
     def __init__(self) -> None:
         self._printed: int | None = None
+        self._open = False
 
     def begin(self) -> None:
-        """Another episode begins: what follows starts with its prompt."""
-        self._printed = None
+        """Another episode begins: what follows starts with its prompt, on a line of its own."""
+        if self._open:
+            print()
+        self._printed, self._open = None, False
 
     def show(self, transcript: Transcript, *, ended: bool) -> None:
         """Print what is new; once the episode has ended, the totals below it.
@@ -42,7 +45,7 @@ class LiveText:
         total = len(transcript.pieces)
         if self._printed is None:
             console.print(Text(printable(transcript.prompt), style="dim"), end="")
-            self._printed = 0
+            self._printed, self._open = 0, True
         if self._printed == total:
             return
         scale = resolve_scale(None, [transcript])
@@ -51,6 +54,7 @@ class LiveText:
         console.print(token_text(fresh, scale=scale), end="")
         self._printed = total
         if ended:
+            self._open = False
             console.print(Text(f"\n{totals(transcript)}\n", style="dim"))
 
 

@@ -17,7 +17,7 @@ Several at once are a mapping of names to weights, parameters or functions: `{"s
 
 from textgym.rewards.base import Reward, RewardError, Score
 from textgym.rewards.combine import WeightedSum
-from textgym.rewards.make import RewardSpec, describe, make, names, register
+from textgym.rewards.make import RewardSpec, describe, make, names, parameters, register
 from textgym.rewards.shaping import Every, Timing, shape
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "describe",
     "make",
     "names",
+    "parameters",
     "register",
     "shape",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import reprlib
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -97,9 +98,9 @@ def checked(name: str, paid: Any, rows: Rows, completions: Completions) -> NDArr
     if rewards.dtype != np.float32:
         with np.errstate(over="ignore"):  # an infinity, for which there is an error below
             rewards = rewards.astype(np.float32)
-    finite = np.isfinite(rewards)
-    if np.count_nonzero(finite) < len(finite):
-        k = int(np.argmin(finite))
+    # A sum of squares is finite unless a term is not, or it overflows: one cheap look, then two.
+    if not math.isfinite(rewards.dot(rewards)) and not np.isfinite(rewards).all():
+        k = int(np.argmin(np.isfinite(rewards)))
         problem = f"paid {rewards[k]}; expected a finite number"
         raise RewardError(name, problem, completions.sample(int(rows[k])))
     return rewards

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textgym.completion import Completions
-from textgym.dynamics import Rows, index
+from textgym.dynamics import Rows
 from textgym.rewards.base import Reward, RewardError, checked
 
 
@@ -66,7 +66,6 @@ class WeightedSum:
         Raises:
             RewardError: If a reward raised, or returned another shape, a NaN or an infinity.
         """
-        where = index(rows, completions.num_rows)
         total: NDArray[np.float64] | None = None
         for name, reward in self.rewards.items():
             try:
@@ -74,7 +73,11 @@ class WeightedSum:
             except Exception as error:
                 raise _reward_error(name, error, rows, completions) from error
             gained = paid.astype(np.float64)
-            self.scores[name][where] += gained
+            scores = self.scores[name]
+            if len(rows) == len(scores):  # all rows, which needs no index
+                scores += gained
+            else:
+                scores[rows] += gained
             if self.weights[name] != 1.0:
                 gained *= self.weights[name]
             self.components[name] = gained

@@ -186,7 +186,8 @@ def _not_known(name: str, known: Mapping[str, Any]) -> str:
             "or give one with reset(options={'prompt': ..., 'reference': ...})"
         )
     return (
-        f"has a parameter {name!r}, which the task does not provide; it provides {', '.join(known)}"
+        f"has a parameter {name!r}, which the task does not provide; it provides "
+        f"{', '.join(known)}. The text is called 'text' wherever there are other parameters"
     )
 
 

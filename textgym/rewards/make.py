@@ -44,6 +44,11 @@ def describe() -> dict[str, str]:
     return _REGISTRY.describe()
 
 
+def parameters(name: str) -> str:
+    """The parameters of a reward with their defaults, as `textgym list` shows them."""
+    return _REGISTRY.parameters(name)
+
+
 def register(name: str, factory: Callable[..., Any] | str, *, replace: bool = False) -> None:
     """Make a reward of one's own known by name, so that run files can ask for it.
 

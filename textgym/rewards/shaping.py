@@ -8,6 +8,9 @@ what the score gained by the token. The delayed reward pays $s(x_T)$ with the la
 nothing before. Both add up to the score of the finished text, so without discounting they are
 one objective and can be compared fairly. The difference is potential-based shaping (Ng, Harada
 and Russell, 1999) with the score as the potential, the final score being the task's reward.
+
+That holds where the end of the budget ends the task, `budget_is_terminal=True`. An episode that
+is cut instead is worth its score plus what the learner believes would have followed.
 """
 
 from __future__ import annotations

@@ -28,6 +28,11 @@ def describe() -> dict[str, str]:
     return _REGISTRY.describe()
 
 
+def parameters(name: str) -> str:
+    """The parameters of a task with their defaults, as `textgym list` shows them."""
+    return _REGISTRY.parameters(name)
+
+
 def register(name: str, factory: Callable[..., Task] | str, *, replace: bool = False) -> None:
     """Make a task of one's own known by name, so that run files can ask for it.
 
@@ -57,4 +62,4 @@ def make(spec: str | Mapping[str, Any] | Task) -> Task:
     return spec if isinstance(spec, Task) else _REGISTRY.resolve(spec)
 
 
-__all__ = ["SPLITS", "Example", "Task", "describe", "make", "names", "register"]
+__all__ = ["SPLITS", "Example", "Task", "describe", "make", "names", "parameters", "register"]

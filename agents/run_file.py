@@ -1,0 +1,104 @@
+"""The settings of a run as a YAML file that repeats it."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from agents.config import RunConfig
+from textgym.files import atomic_write
+from textgym.registry import did_you_mean
+
+
+def save_config(config: RunConfig, path: Path) -> None:
+    """Write a run file for `textgym train --config`; the run's own directory is left out."""
+    values = {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in dataclasses.asdict(config).items()
+        if key != "output"
+    }
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    atomic_write(path, f"# textgym train --config {path.name} repeats this run.\n{text}")
+
+
+def load_config(path: Path) -> RunConfig:
+    """Read a run file; settings that it does not name have their defaults.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not a YAML mapping of `RunConfig`'s fields, each of its type.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no run file {path}; expected the config.yaml of a run.")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: expected a mapping of settings, got {values!r}.")
+    hints = get_type_hints(RunConfig)
+    settings: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in hints:
+            raise ValueError(f"{path}: no setting {key!r}; {did_you_mean(str(key), hints)}.")
+        try:
+            settings[key] = _typed(value, hints[key])
+        except TypeError as error:
+            raise ValueError(f"{path}: {key} is {error}, got {value!r}.") from error
+    return RunConfig(**settings)
+
+
+def _typed(value: Any, hint: Any) -> Any:
+    """A value of YAML as a field's type wants it, or a TypeError that says what that is."""
+    arguments = get_args(hint)
+    if get_origin(hint) in (Union, types.UnionType):
+        for choice in arguments:
+            try:
+                return _typed(value, choice)
+            except TypeError:
+                continue
+        raise TypeError(" or ".join(_described(choice) for choice in arguments))
+    if get_origin(hint) is Literal and value in arguments:
+        return value
+    if get_origin(hint) is tuple and isinstance(value, list):
+        return tuple(_typed(item, arguments[0]) for item in value)
+    if hint is Any and isinstance(value, (str, dict, list)):
+        return value
+    if hint is float:
+        return _number(value)
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    if isinstance(hint, type) and type(value) is hint:
+        return value
+    raise TypeError(_described(hint))
+
+
+def _number(value: Any) -> float:
+    # YAML takes 3e-4, without a point, for text.
+    if isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    raise TypeError(_described(float))
+
+
+def _described(hint: Any) -> str:
+    if get_origin(hint) is Literal:
+        return "one of " + ", ".join(map(repr, get_args(hint)))
+    if get_origin(hint) is tuple:
+        return "a list of strings"
+    words: dict[Any, str] = {
+        Any: "a name, a mapping or a list",
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "a string",
+        Path: "a path",
+        type(None): "null",
+    }
+    return words[hint]
