@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, TypeAlias
 
 import numpy as np
 from gymnasium import spaces
@@ -12,20 +12,14 @@ from numpy.typing import NDArray
 from textgym import dynamics, rewards, tasks
 from textgym.completion import Completions
 from textgym.dynamics import Rows
-from textgym.registry import did_you_mean
+from textgym.prompts import Prompts, PromptTruncation
 from textgym.rendering import Transcript
 from textgym.rewards import Every, RewardSpec, Timing
-from textgym.tasks import Example, Task
+from textgym.tasks import Task
 from textgym.tokenizer import BUILTIN, Tokenizer
 
 TaskSpec: TypeAlias = "str | Mapping[str, Any] | Task"
 """Whatever says which task is meant; JSON-able but for a task of one's own."""
-
-PromptTruncation: TypeAlias = Literal["error", "left"]
-"""What becomes of a prompt that is longer than its room: an error, or its end is kept."""
-
-_OPTIONS = ("prompt", "prompt_ids", "prompt_index", "reference")
-
 
 Transition: TypeAlias = tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]
 """Rewards, terminated and truncated of the rows that took a step, each of shape (k,)."""
@@ -38,7 +32,7 @@ class TextProcess:
 
     Attributes:
         tokenizer: The tokenizer.
-        examples: The examples of the task's split.
+        contexts: The tokens of all rows.
         completions: The text written so far, as rewards see it.
         ended: Rows whose episode is over, or never began, bool (n,): the array of `completions`.
         reward: The weighted sum of rewards.
@@ -68,39 +62,24 @@ class TextProcess:
         _check_count("max_episode_steps", max_episode_steps)
         if isinstance(stop, str) or not all(isinstance(s, str) and s for s in stop):
             raise TypeError(f"stop is a list of non-empty strings, such as ['.'], got {stop!r}.")
-        if prompt_truncation not in get_args(PromptTruncation):
-            raise ValueError(f"prompt_truncation is 'error' or 'left', got {prompt_truncation!r}.")
         self.tokenizer = (
             tokenizer if isinstance(tokenizer, Tokenizer) else Tokenizer.from_pretrained(tokenizer)
         )
         self.num_rows = num_rows
-        self.task = tasks.make(task)
-        self.examples = self.task.split(split)
         self.reward = rewards.make(reward, timing, every)
         self.max_new_tokens = max_new_tokens
         self._step_limit = max_episode_steps
         self._stop = tuple(stop)
         self._budget_is_terminal = budget_is_terminal
-        self._prompt_truncation: PromptTruncation = prompt_truncation
-
-        examples = self.examples if context_length is not None else self.task.examples
-        prompt_ids = {example.prompt: self._encode(example.prompt) for example in examples}
-        if context_length is None:
-            # The longest prompt of every split, so that the spaces of a training and of an
-            # evaluation environment are the same.
-            context_length = max_new_tokens + max(map(len, prompt_ids.values()))
-        elif not isinstance(context_length, int) or context_length <= max_new_tokens:
-            raise ValueError(
-                f"context_length={context_length!r} leaves no room for a prompt beside "
-                f"max_new_tokens={max_new_tokens}. Give a larger context_length, or None for "
-                "what the task's longest prompt needs."
-            )
-        self.context_length = context_length
-        self._prompts = [
-            (example, self._fit(prompt_ids[example.prompt], f"prompt {i} of split {split!r}"))
-            for i, example in enumerate(self.examples)
-        ]
-
+        self._prompts = Prompts(
+            tasks.make(task),
+            split,
+            self.tokenizer,
+            max_new_tokens=max_new_tokens,
+            context_length=context_length,
+            truncation=prompt_truncation,
+        )
+        context_length = self._prompts.context_length
         self.contexts = dynamics.empty(num_rows, context_length, self.tokenizer.pad_token_id)
         self._limits = np.zeros(num_rows, np.int64)  # the ends at which budgets are spent
         self.completions = Completions(self.contexts, self.tokenizer, max_new_tokens)
@@ -129,21 +108,19 @@ class TextProcess:
             rows: Whose episodes begin.
             generators: Draws the prompt, one for each of `rows`; drawn from once a row, whatever
                 the options say.
-            options: `prompt`, `prompt_ids` or `prompt_index` instead of a prompt drawn by
-                chance, the first two with a `reference` if wanted.
+            options: A prompt for all of them instead of one drawn; see `Prompts.choose`.
 
         Raises:
             ValueError: On an unknown option, or a prompt that does not fit.
         """
-        chosen = self._chosen(options) if options else None
-        prompts, count = self._prompts, len(self._prompts)
-        # random() costs a tenth of integers(), and this is done for every episode.
-        drawn = [prompts[int(generator.random() * count)] for generator in generators]
-        examples, prompt_ids = zip(*([chosen] * len(rows) if chosen else drawn), strict=True)
-        dynamics.begin(self.contexts, rows, prompt_ids)
+        chosen = self._prompts.choose(options) if options else None
+        prompts = self._prompts.draw(generators)
+        if chosen is not None:
+            prompts = [chosen] * len(rows)
+        dynamics.begin(self.contexts, rows, [prompt.token_ids for prompt in prompts])
         where = dynamics.index(rows, self.num_rows)
         self._limits[where] = self.contexts.ends[where] + self.max_new_tokens
-        self.completions.begin(rows, examples)
+        self.completions.begin(rows, [prompt.example for prompt in prompts])
         self.reward.start(rows, self.completions)
 
     def as_tokens(self, actions: NDArray[Any]) -> NDArray[np.int64]:
@@ -235,72 +212,6 @@ class TextProcess:
         pieces = self.completions.pieces(row)
         paid = self._token_rewards[row, : len(pieces)].tolist()
         return Transcript(self.completions.examples[row].prompt, pieces, paid)
-
-    def _encode(self, prompt: str) -> NDArray[np.int64]:
-        return np.array(self.tokenizer.encode(prompt), np.int64)
-
-    def _fit(self, prompt_ids: NDArray[np.int64], what: str) -> NDArray[np.int64]:
-        """A prompt's tokens as they go into a context of limited length."""
-        room = self.context_length - self.max_new_tokens
-        if len(prompt_ids) == 0:
-            raise ValueError(
-                f"{what} has no tokens, and a model needs at least one to go on from. "
-                "Give a prompt that is not empty."
-            )
-        if len(prompt_ids) <= room:
-            return prompt_ids
-        if self._prompt_truncation == "left":
-            return prompt_ids[len(prompt_ids) - room :]
-        raise ValueError(
-            f"{what} has {len(prompt_ids)} tokens, and there is room for {room} beside "
-            f"max_new_tokens={self.max_new_tokens} in context_length={self.context_length}. Give "
-            f"context_length={len(prompt_ids) + self.max_new_tokens} or more, or "
-            "prompt_truncation='left' to keep only the end of long prompts."
-        )
-
-    def _chosen(self, options: Mapping[str, Any]) -> tuple[Example, NDArray[np.int64]]:
-        """The example and the prompt's tokens that the options of a reset ask for."""
-        for key in options:
-            if key not in _OPTIONS:
-                raise ValueError(
-                    f"unknown reset option {key!r}; {did_you_mean(str(key), _OPTIONS)}."
-                )
-        given = [key for key in _OPTIONS[:3] if key in options]
-        if len(given) != 1:
-            raise ValueError(
-                f"reset options name exactly one of prompt, prompt_ids and prompt_index, "
-                f"got {dict(options)!r}."
-            )
-        if "prompt_index" in options:
-            index = options["prompt_index"]
-            if not isinstance(index, (int, np.integer)) or not 0 <= index < len(self.examples):
-                raise ValueError(
-                    f"prompt_index is a whole number from 0 to {len(self.examples) - 1}, the "
-                    f"prompts of this split, got {index!r}."
-                )
-            if "reference" in options:
-                raise ValueError("prompt_index brings its own reference; give only one of them.")
-            return self._prompts[int(index)]
-        if "prompt" in options:
-            prompt = options["prompt"]
-            if not isinstance(prompt, str):
-                raise ValueError(f"option prompt is a string, got {prompt!r}.")
-            prompt_ids = self._encode(prompt)
-        else:
-            prompt_ids = self._checked_ids(options["prompt_ids"])
-            prompt = self.tokenizer.decode(prompt_ids.tolist())
-        example = Example(prompt, options.get("reference"))
-        return example, self._fit(prompt_ids, f"option {given[0]}")
-
-    def _checked_ids(self, value: Any) -> NDArray[np.int64]:
-        ids = np.asarray(value)
-        size = self.tokenizer.vocab_size
-        integers = ids.ndim == 1 and ids.size > 0 and np.issubdtype(ids.dtype, np.integer)
-        if not integers or ids.min() < 0 or ids.max() >= size:
-            raise ValueError(
-                f"option prompt_ids is a list of token ids from 0 to {size - 1}, got {value!r}."
-            )
-        return ids.astype(np.int64)
 
     def _stopped(self, rows: Rows) -> NDArray[np.bool_]:
         texts = [self.completions.text(row) for row in rows.tolist()]

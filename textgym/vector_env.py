@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from textgym import rendering
 from textgym.dynamics import Observation, Rows, observe, observe_rows
 from textgym.env import METADATA, check_render_mode
-from textgym.process import PromptTruncation, TaskSpec, TextProcess, Transition
+from textgym.process import TaskSpec, TextProcess, Transition
+from textgym.prompts import PromptTruncation
 from textgym.rewards import Every, RewardSpec, Timing
 from textgym.tokenizer import BUILTIN, Tokenizer
 from textgym.vector_infos import lay_out, take_out, tell

@@ -53,11 +53,11 @@ class PretrainConfig:
     """Inner size of the gated feed-forward blocks."""
     batch_size: int = 8
     """Windows of `context` tokens in an optimiser step."""
-    epochs: float = 16.0
+    epochs: float = 9.0
     """Passes over the training tokens; may be a fraction."""
     learning_rate: float = 3e-3
     """Peak learning rate of AdamW, reached after the warm-up; then a cosine down to 2% of it."""
-    weight_decay: float = 0.1
+    weight_decay: float = 0.3
     """Decoupled weight decay of the matrices (not of the norms)."""
     warmup: int = 200
     """Steps of linear warm-up, a tenth of the run at most."""
