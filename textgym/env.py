@@ -61,6 +61,9 @@ class TextGenEnv(gym.Env[Observation, int]):
       cannot be observed. Take it when you train without discount (gamma = 1), where nothing else
       holds the critic in place, and to compare immediate with delayed rewards.
 
+    Shorten episodes by `max_new_tokens`, not by `gym.make(max_episode_steps=...)`: that cuts from
+    outside, before a delayed reward is paid and without the information of a last step.
+
     ## Information
     | When      | Key                 | Meaning                                                |
     |-----------|---------------------|--------------------------------------------------------|

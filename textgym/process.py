@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -58,8 +59,7 @@ class TextProcess:
         max_episode_steps: int | None = None,
         record_rewards: bool = False,
     ) -> None:
-        _check_count("max_new_tokens", max_new_tokens)
-        _check_count("max_episode_steps", max_episode_steps)
+        max_new_tokens = as_count("max_new_tokens", max_new_tokens)
         if isinstance(stop, str) or not all(isinstance(s, str) and s for s in stop):
             raise TypeError(f"stop is a list of non-empty strings, such as ['.'], got {stop!r}.")
         self.tokenizer = (
@@ -68,7 +68,9 @@ class TextProcess:
         self.num_rows = num_rows
         self.reward = rewards.make(reward, timing, every)
         self.max_new_tokens = max_new_tokens
-        self._step_limit = max_episode_steps
+        self._step_limit = (
+            None if max_episode_steps is None else as_count("max_episode_steps", max_episode_steps)
+        )
         self._stop = tuple(stop)
         self._budget_is_terminal = budget_is_terminal
         self._prompts = Prompts(
@@ -218,6 +220,12 @@ class TextProcess:
         return np.array([any(stop in text for stop in self._stop) for text in texts], np.bool_)
 
 
-def _check_count(name: str, value: int | None) -> None:
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+def as_count(name: str, value: Any) -> int:
+    """A whole number of at least 1, of Python's or of numpy's; raises ValueError if it is not."""
+    try:
+        count = operator.index(value)
+    except TypeError:
+        count = 0
+    if count < 1 or isinstance(value, bool):
         raise ValueError(f"{name} is a whole number of at least 1, got {value!r}.")
+    return count

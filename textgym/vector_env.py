@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from textgym import rendering
 from textgym.dynamics import Observation, Rows, observe, observe_rows
 from textgym.env import METADATA, check_render_mode
-from textgym.process import TaskSpec, TextProcess, Transition
+from textgym.process import TaskSpec, TextProcess, Transition, as_count
 from textgym.prompts import PromptTruncation
 from textgym.rewards import Every, RewardSpec, Timing
 from textgym.tokenizer import BUILTIN, Tokenizer
@@ -70,12 +70,11 @@ budget_is_terminal, prompt_truncation: As for `TextGenEnv`.
         max_episode_steps: int | None = None,
         render_mode: str | None = None,
     ) -> None:
-        if not isinstance(num_envs, int) or num_envs < 1:
-            raise ValueError(f"num_envs is a whole number of at least 1, got {num_envs!r}.")
+        num_envs = as_count("num_envs", num_envs)
         check_render_mode(render_mode)
         self.num_envs = num_envs
         self.render_mode = render_mode
-        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.autoreset_mode = _as_mode(autoreset_mode)
         self.metadata = {**METADATA, "autoreset_mode": self.autoreset_mode}
         self.process = TextProcess(
             num_envs,
@@ -268,3 +267,11 @@ budget_is_terminal, prompt_truncation: As for `TextGenEnv`.
             )
         checked: NDArray[np.bool_] = mask
         return checked
+
+
+def _as_mode(mode: AutoresetMode | str) -> AutoresetMode:
+    try:
+        return AutoresetMode(mode)
+    except ValueError as error:
+        known = ", ".join(repr(known.value) for known in AutoresetMode)
+        raise ValueError(f"autoreset_mode is one of {known}, got {mode!r}.") from error

@@ -215,9 +215,19 @@ class TestMake:
         for _ in range(300):
             actions = rng.integers(0, 11, 3)
             one, other = vector.step(actions), single.step(actions)
+            # A TimeLimit cuts from outside: single environments give no final info then.
             assert data_equivalence(one[:4], other[:4])
             cut += int(one[3].sum())
         assert cut > 50
+
+    def test_a_delayed_reward_is_paid_when_max_episode_steps_cut(self, kwargs: Kwargs) -> None:
+        kwargs = {**kwargs, "timing": "delayed", "reward": "length", "max_new_tokens": 8}
+        envs = gym.make_vec("TextGen-v0", num_envs=1, max_episode_steps=4, **kwargs)
+        envs.reset(seed=0)
+        *_, last = steps = [envs.step(np.array([1])) for _ in range(4)]
+        assert [float(step[1][0]) for step in steps] == [0.0, 0.0, 0.0, 0.5]
+        assert last[3][0]
+        assert last[4]["scores"]["length"][0] == 0.5
 
 
 class TestAutoreset:
