@@ -109,7 +109,8 @@ def train(config: RunConfig, console: Console | None = None, *, resume: bool = F
     console.print(comparison(before, after, tokenizer))
     console.print(
         f"{judge.what}: mean score {mean_score(before):+.3f} before, "
-        f"[bold]{mean_score(after):+.3f}[/] after {steps:,} tokens in {seconds:.0f} s"
+        f"[bold]{mean_score(after):+.3f}[/] after {steps:,} tokens in {seconds:.0f} s",
+        soft_wrap=True,
     )
     say(console, f"curves   {run.curves}\nsamples  {run.page}\nmodel    {run.model}")
     reward = f" --reward {shlex.quote(config.reward_text)}" if config.reward != "sentiment" else ""
@@ -171,5 +172,6 @@ def _introduce(
     console.print(
         f"[bold]{config.algo.upper()}[/] trains [bold]{config.model}[/] "
         f"({parameters / 1e6:.1f} M parameters, on {policy.device}): {config.timing} "
-        f"[bold]{escape(config.reward_text)}[/] reward, writing to {run.path}"
+        f"[bold]{escape(config.reward_text)}[/] reward, writing to {run.path}",
+        soft_wrap=True,
     )
