@@ -44,7 +44,7 @@ class RunConfig:
 
     output: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Directory of the run, which must not hold one yet. None makes a new one under runs/."""
-    total_timesteps: int = 16_384
+    total_timesteps: int = 20_480
     """Tokens to write in training."""
     seed: int = 0
     """Seed of prompts and sampling; the same command with the same seed repeats the run."""
@@ -81,8 +81,9 @@ class RunConfig:
     """Texts written side by side."""
     n_steps: int = 16
     """Tokens that each of them gets between updates."""
-    learning_rate: float = 3e-4
-    """Step size of the optimizer."""
+    learning_rate: float = 1e-4
+    """Step size of the optimizer. The default suits the built-in model; larger ones want less,
+    about 1e-5."""
     batch_size: int = 256
     """Tokens in a mini-batch (PPO); a whole rollout if that is smaller."""
     n_epochs: int = 2
