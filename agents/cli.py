@@ -145,6 +145,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader has seen enough: textgym list | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except ModuleNotFoundError as error:
+        _complain(f"textgym {name} needs {error.name}: pip install 'textgym[all]'")
+        return 1
     except (ValueError, TypeError, OSError, textgym.RewardError) as error:
         # What a person can mend: the message says how. Anything else shows its traceback.
         _complain(f"textgym {name}: {error}")
