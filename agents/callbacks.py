@@ -20,8 +20,14 @@ from textgym.rendering import to_rich
 from textgym.tokenizer import Tokenizer
 
 
-class EpisodeCallback(BaseCallback):
-    """Collects the episodes of a rollout; a base for callbacks that look at texts."""
+class EpisodeCollector(BaseCallback):
+    """Puts the episodes of a rollout together, once for all callbacks that look at texts.
+
+    Stands before them in the list of callbacks.
+
+    Attributes:
+        episodes: Those that ended in the current rollout.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +45,7 @@ class EpisodeCallback(BaseCallback):
         return True
 
 
-class SampleLog(EpisodeCallback):
+class SampleLog(BaseCallback):
     """Writes texts of every rollout to a JSON-lines file, and logs what each reward paid.
 
     A line holds `timesteps`, `prompt`, `text`, `score`, `scores`, `token_ids` and `rewards`.
@@ -48,25 +54,31 @@ class SampleLog(EpisodeCallback):
 
     Args:
         path: The file; appended to.
+        collector: Has the episodes.
         samples: Texts of each rollout to write.
     """
 
-    def __init__(self, path: Path, samples: int = 8) -> None:
+    def __init__(self, path: Path, collector: EpisodeCollector, samples: int = 8) -> None:
         super().__init__()
         self._path = path
+        self._collector = collector
         self._samples = samples
 
+    def _on_step(self) -> bool:
+        return True
+
     def _on_rollout_end(self) -> None:
-        if not self.episodes:
+        episodes = self._collector.episodes
+        if not episodes:
             return
-        for name in self.episodes[0].scores:
-            scores = [episode.scores[name] for episode in self.episodes]
+        for name in episodes[0].scores:
+            scores = [episode.scores[name] for episode in episodes]
             self.logger.record(f"rewards/{name}/mean", float(np.mean(scores)))
             self.logger.record(f"rewards/{name}/std", float(np.std(scores)))
-        lengths = [len(episode.token_ids) for episode in self.episodes]
+        lengths = [len(episode.token_ids) for episode in episodes]
         self.logger.record("completions/mean_length", float(np.mean(lengths)))
         with self._path.open("a", encoding="utf-8") as file:
-            for episode in self.episodes[: self._samples]:
+            for episode in episodes[: self._samples]:
                 file.write(json.dumps(self._record(episode), ensure_ascii=False) + "\n")
 
     def _record(self, episode: Episode) -> dict[str, Any]:
@@ -81,22 +93,29 @@ class SampleLog(EpisodeCallback):
         }
 
 
-class LiveView(EpisodeCallback):
+class LiveView(BaseCallback):
     """Shows a run as it goes on: progress, mean score and its course, and fresh samples.
 
     In a terminal the view is redrawn in place; elsewhere it is one line a rollout.
 
     Args:
         total_timesteps: Tokens of the whole run.
+        collector: Has the episodes.
         tokenizer: Shows single tokens.
         console: Where to print.
         samples: Texts shown at a time.
     """
 
     def __init__(
-        self, total_timesteps: int, tokenizer: Tokenizer, console: Console, samples: int = 3
+        self,
+        total_timesteps: int,
+        collector: EpisodeCollector,
+        tokenizer: Tokenizer,
+        console: Console,
+        samples: int = 3,
     ) -> None:
         super().__init__()
+        self._collector = collector
         self._tokenizer = tokenizer
         self._console = console
         self._samples = samples
@@ -117,13 +136,11 @@ class LiveView(EpisodeCallback):
         )
 
     def _on_training_start(self) -> None:
-        super()._on_training_start()
         self._started, self._first = time.perf_counter(), self.num_timesteps
         if self._console.is_terminal:
             self._live.start()
 
     def _on_rollout_start(self) -> None:
-        super()._on_rollout_start()
         left = ""
         if self.num_timesteps > self._first:
             # Measured where an update has just ended: writing alone is several times as fast.
@@ -133,16 +150,16 @@ class LiveView(EpisodeCallback):
         self._progress.update(self._task, description="writing", left=left)
 
     def _on_step(self) -> bool:
-        super()._on_step()
         self._progress.update(self._task, completed=self.num_timesteps)
         return True
 
     def _on_rollout_end(self) -> None:
         self._progress.update(self._task, description="learning")
-        if not self.episodes:
+        episodes = self._collector.episodes
+        if not episodes:
             return
-        self._means.append(float(np.mean([episode.score for episode in self.episodes])))
-        self._shown.extend(self.episodes[: self._samples])
+        self._means.append(float(np.mean([episode.score for episode in episodes])))
+        self._shown.extend(episodes[: self._samples])
         if not self._console.is_terminal:
             self._console.print(self._summary())
 

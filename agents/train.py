@@ -14,7 +14,7 @@ from rich.markup import escape
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-from agents.callbacks import LiveView, SampleLog
+from agents.callbacks import EpisodeCollector, LiveView, SampleLog
 from agents.config import RunConfig
 from agents.episodes import Episode
 from agents.evaluation import evaluate, mean_score
@@ -77,7 +77,8 @@ def train(config: RunConfig, console: Console | None = None, *, resume: bool = F
     run.save_before(before)
     save_config(config, run.config)
 
-    view = LiveView(config.total_timesteps, tokenizer, console)
+    collector = EpisodeCollector()
+    view = LiveView(config.total_timesteps, collector, tokenizer, console)
     checkpoint = Checkpoint(run.checkpoint)
     algorithm.set_logger(run.logger())
     started, first = time.perf_counter(), algorithm.num_timesteps
@@ -85,7 +86,7 @@ def train(config: RunConfig, console: Console | None = None, *, resume: bool = F
     try:
         algorithm.learn(
             max(config.total_timesteps - first, 0),
-            callback=[checkpoint, SampleLog(run.samples), view],
+            callback=[checkpoint, collector, SampleLog(run.samples, collector), view],
             reset_num_timesteps=not resume,
         )
         finished = True

@@ -223,21 +223,30 @@ def test_what_is_mistyped_fails_at_once_with_the_cure(
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "message"),
     [
-        ["train", "--rewrd"],
-        ["train", "--algo=sac"],
-        ["train", "--n-envs=many"],
-        ["train", "--clip-range=-1"],
-        ["sample", "--num-samples=0"],
-        ["sample", "--prompt"],
-        ["pretrain", "--output", "x"],
+        (["train", "--rewrd"], "--reward"),
+        (["train", "--algo=sac"], "invalid choice 'sac'"),
+        (["train", "--n-envs=many"], "--n-envs"),
+        (["train", "--clip-range=-1"], "clip_range must be above 0, got -1.0"),
+        (["sample", "--num-samples=0"], "num_samples must be above 0, got 0"),
+        (["sample", "--prompt"], "--prompt"),
+        (["pretrain", "--output", "x"], "no corpus"),
     ],
 )
 def test_unknown_and_ill_typed_options_are_refused(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with pytest.raises(SystemExit) as refused:
-        main(arguments)
-    assert refused.value.code == 2
-    assert "--help" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    # The parser leaves by itself where it finds the fault; newer ones find more of them.
+    try:
+        status: object = main(arguments)
+    except SystemExit as refused:
+        status = refused.code
+    assert status in (1, 2)
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not list(tmp_path.iterdir())

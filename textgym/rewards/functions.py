@@ -187,7 +187,8 @@ def _not_known(name: str, known: Mapping[str, Any]) -> str:
         )
     return (
         f"has a parameter {name!r}, which the task does not provide; it provides "
-        f"{', '.join(known)}. The text is called 'text' wherever there are other parameters"
+        f"{', '.join(known)}. Beside prompt, reference or token_ids the text's own parameter is "
+        "called 'text'"
     )
 
 
