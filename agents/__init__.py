@@ -3,12 +3,14 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from agents.algorithms.ppo import TokenPPO
     from agents.maskable_policy import MaskableTransformerPolicy
     from agents.policy import TransformerPolicy
     from agents.vec_env import VectorEnvBridge, make_sb3_vec_env
 
 _HOME = {
     "MaskableTransformerPolicy": "agents.maskable_policy",
+    "TokenPPO": "agents.algorithms.ppo",
     "TransformerPolicy": "agents.policy",
     "VectorEnvBridge": "agents.vec_env",
     "make_sb3_vec_env": "agents.vec_env",
@@ -16,6 +18,7 @@ _HOME = {
 
 __all__ = [
     "MaskableTransformerPolicy",
+    "TokenPPO",
     "TransformerPolicy",
     "VectorEnvBridge",
     "make_sb3_vec_env",

@@ -1,39 +1,27 @@
-"""A Hugging Face causal language model as a function of SB3 observations."""
+"""A Hugging Face causal language model, read in the ways that policies and samplers need."""
 
 from __future__ import annotations
 
 import inspect
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from functools import partial
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from textgym.tokenizer import BUILTIN, BUILTIN_DIRECTORY
+from agents.models import ModelSpec, load_model, model_source, with_lora
 
-ModelSpec: TypeAlias = "str | Path | nn.Module"
-"""A built-in model's name, a local directory, a hub id, or a causal LM itself."""
+Pick: TypeAlias = Callable[[Tensor], Tensor]
+"""Takes some of the hidden states (n, T, width): (b, k, width)."""
 
-_CONFIG_FILES = {"config.json", "adapter_config.json"}  # PEFT saves adapters with the latter
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "vocab.txt",
-    "tokenizer.model",
-    "spiece.model",
-    "chat_template.jinja",
-)
+DType: TypeAlias = Literal["float32", "bfloat16"]
 
 
 class NextToken(NamedTuple):
-    """What the model says at the last token of each row.
+    """What the model says of the token that comes next.
 
     Attributes:
         hidden: What the model's head reads, float32 (n, width).
@@ -45,9 +33,10 @@ class NextToken(NamedTuple):
 
 
 class Backbone(nn.Module):
-    """A causal language model that reads right-padded token ids and looks at the last one.
+    """A causal language model as a trunk, which makes hidden states, and a head, which reads them.
 
-    Dropout stays off: the probabilities of a rollout and those of the update must agree.
+    The head runs only where its logits are wanted. Dropout stays off: the probabilities of a
+    rollout and those of the update must agree.
 
     Args:
         model: The built-in model's name, a local directory, a hub id, or a causal LM itself,
@@ -55,12 +44,20 @@ class Backbone(nn.Module):
         num_tokens: Size of the tokenizer's vocabulary. A head wider than that (vocabularies are
             often padded to a round number) has its surplus cut off everywhere.
         context_length: The longest context that will come.
+        lora: Train low-rank adapters only: arguments of `peft.LoraConfig`, or True for its
+            defaults. None or False trains the whole model.
+        dtype: "bfloat16" computes the trunk in it, by autocast; weights, head and losses stay in
+            float32.
+        gradient_checkpointing: Keep what goes into each layer for the backward pass and compute
+            the rest again: less memory, about a third more work in an update.
 
     Attributes:
         model: The causal LM.
         source: Where it came from: a directory or a hub id; None for one made in memory.
         num_tokens: Size of the tokenizer's vocabulary.
+        context_length: The longest context that will come.
         width: Size of what the head reads.
+        dtype: What the trunk computes in.
 
     Raises:
         ValueError: If the head is narrower than the vocabulary, the context is longer than the
@@ -71,16 +68,57 @@ class Backbone(nn.Module):
 
     model: Any
 
-    def __init__(self, model: ModelSpec, num_tokens: int, context_length: int) -> None:
+    def __init__(
+        self,
+        model: ModelSpec,
+        num_tokens: int,
+        context_length: int,
+        lora: bool | Mapping[str, Any] | None = None,
+        dtype: DType = "float32",
+        gradient_checkpointing: bool = False,
+    ) -> None:
         super().__init__()
+        if dtype not in ("float32", "bfloat16"):
+            raise ValueError(f'dtype must be "float32" or "bfloat16", got {dtype!r}.')
         self.source = model_source(model)
         self.model = model if isinstance(model, nn.Module) else load_model(model)
         self.num_tokens = num_tokens
-        head_size, self.width = self._head().weight.shape
+        self.context_length = context_length
+        self.dtype: DType = dtype
+        head_size, self.width = self.head.weight.shape
+        self._check_fit(head_size)
+        if lora:
+            self.model = with_lora(self.model, lora)
         self._accepts = _accepted_inputs(self.model)
         self.train()
-        self._check_fit(head_size, context_length)
-        self._check_padding(context_length)
+        self._head_is_all = True
+        with self.exact():
+            self._check_padding()
+        if gradient_checkpointing:
+            _checkpoint_layers(self.model)
+
+    @property
+    def head(self) -> Any:
+        """The module that makes logits of hidden states.
+
+        Raises:
+            TypeError: If there is none: it is not a causal LM.
+        """
+        get_head = getattr(self.model, "get_output_embeddings", None)
+        head = get_head() if get_head is not None else None
+        if not isinstance(head, nn.Module) or not hasattr(head, "weight"):
+            raise TypeError(
+                f"expected a Hugging Face causal language model, whose get_output_embeddings() "
+                f"gives its head; got {type(self.model).__name__}. Load one with "
+                "AutoModelForCausalLM.from_pretrained(...)."
+            )
+        return head
+
+    @property
+    def name(self) -> str:
+        """The model's family and where it came from, for messages."""
+        family = type(self.model).__name__
+        return f"{family} from {self.source!r}" if self.source else f"given {family}"
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> NextToken:
         """Read each row up to its last token.
@@ -92,7 +130,63 @@ class Backbone(nn.Module):
         Raises:
             ValueError: If a row does not begin with a token.
         """
-        return self._last(left_padded(input_ids, attention_mask))
+        return self.read(_last, **left_padded(input_ids, attention_mask))
+
+    def read(self, pick: Pick, **inputs: Any) -> NextToken:
+        """Run the model, and its head on those hidden states that `pick` takes.
+
+        Args:
+            pick: Takes some of the hidden states (n, T, width).
+            inputs: Of the model; those that its family does not know are left out.
+
+        Returns:
+            As many rows as were taken, in their order.
+        """
+        if self.dtype == "float32":
+            hidden, logits = self._run(pick, pick, inputs)
+            return NextToken(hidden.float(), logits[:, : self.num_tokens].float())
+        hidden = self.hidden_states(pick, **inputs)
+        return NextToken(hidden, self.logits(hidden))
+
+    def hidden_states(self, pick: Pick, **inputs: Any) -> Tensor:
+        """Run the model without its head: what the head would read, float32 (n, width)."""
+        return self._run(pick, _nothing, inputs)[0].float()
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Run the head alone, in float32: (n, width) to (n, vocabulary)."""
+        with self.autocast(False):
+            if self._head_is_all:
+                logits = self.head(hidden.to(self.head.weight.dtype))
+            else:
+                # The family scales or caps what the head gives, and does it its own way: the
+                # model reads a single token, and its head these hidden states instead.
+                token = torch.zeros(1, 1, dtype=torch.long, device=hidden.device)
+                logits = self._run(_last, lambda _: hidden[None], {"input_ids": token})[1]
+        scores: Tensor = logits[:, : self.num_tokens].float()
+        return scores
+
+    def agree(self, logits: Tensor, expected: Tensor) -> bool:
+        """Whether logits are the same but for rounding.
+
+        Half of the digits: far more than rounding takes, far less than a real disagreement.
+        """
+        spread = float(expected.max() - expected.min())
+        rounding: float = torch.finfo(self.head.weight.dtype).eps
+        return bool(_gap(logits, expected) <= spread * rounding**0.5)
+
+    @contextmanager
+    def exact(self) -> Iterator[None]:
+        """Compute in the number type of the weights, for comparisons."""
+        dtype, self.dtype = self.dtype, "float32"
+        try:
+            yield
+        finally:
+            self.dtype = dtype
+
+    def autocast(self, enabled: bool = True) -> torch.autocast:
+        """The number type of the trunk, as a context. Around many calls it saves conversions."""
+        enabled = enabled and self.dtype == "bfloat16"
+        return torch.autocast(self.head.weight.device.type, torch.bfloat16, enabled=enabled)
 
     def train(self, mode: bool = True) -> Backbone:
         """Note the mode, and leave the model in evaluation: its dropout stays off."""
@@ -100,83 +194,73 @@ class Backbone(nn.Module):
         self.training = mode
         return self
 
-    def _last(self, inputs: Mapping[str, Tensor]) -> NextToken:
-        """What the model says in the last column of its inputs, (n, T) each."""
-        options: dict[str, object] = {"logits_to_keep": 1, "use_cache": False, **inputs}
-        accepted = {key: value for key, value in options.items() if key in self._accepts}
-        with self._watched_head() as seen:
+    def _run(
+        self, pick: Pick, head_reads: Pick, inputs: Mapping[str, Any]
+    ) -> tuple[Tensor, Tensor]:
+        """Hidden states that `pick` takes, and logits of those that `head_reads` takes.
+
+        The model's own forward makes the logits: it scales or caps them where its family does so.
+        """
+        accepted = {key: value for key, value in inputs.items() if key in self._accepts}
+        if "use_cache" in self._accepts:
+            accepted.setdefault("use_cache", False)
+        with self.autocast(), self._head_reading(pick, head_reads) as seen:
             logits = self.model(**accepted).logits
-        return NextToken(seen[-1][:, -1].float(), logits[:, -1, : self.num_tokens].float())
+        return seen[-1].flatten(0, 1), logits.flatten(0, 1)
 
     @contextmanager
-    def _watched_head(self) -> Iterator[list[Tensor]]:
-        """Collect what the head reads.
-
-        The model's own forward goes on to scale or cap the logits where its family does so,
-        which calling the head by ourselves would miss.
-        """
+    def _head_reading(self, pick: Pick, head_reads: Pick) -> Iterator[list[Tensor]]:
         seen: list[Tensor] = []
-        handle = self._head().register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+
+        def replace(_: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
+            picked = pick(inputs[0])
+            seen.append(picked)
+            return picked if head_reads is pick else head_reads(inputs[0])
+
+        handle = self.head.register_forward_pre_hook(replace)
         try:
             yield seen
         finally:
             handle.remove()
 
-    def _head(self) -> Any:
-        get_head = getattr(self.model, "get_output_embeddings", None)
-        head = get_head() if get_head is not None else None
-        if not isinstance(head, nn.Module) or not hasattr(head, "weight"):
-            raise TypeError(
-                f"expected a Hugging Face causal language model, whose get_output_embeddings() "
-                f"gives its head; got {type(self.model).__name__}. Load one with "
-                "AutoModelForCausalLM.from_pretrained(...)."
-            )
-        return head
-
-    def _name(self) -> str:
-        family = type(self.model).__name__
-        return f"{family} from {self.source!r}" if self.source else f"given {family}"
-
-    def _check_fit(self, head_size: int, context_length: int) -> None:
+    def _check_fit(self, head_size: int) -> None:
         if head_size < self.num_tokens:
             raise ValueError(
-                f"the tokenizer has {self.num_tokens} tokens and the {self._name()} knows "
+                f"the tokenizer has {self.num_tokens} tokens and the {self.name} knows "
                 f"{head_size}. Give the environment the model's own tokenizer "
                 "(tokenizer=<the model's directory or hub id>), or enlarge the model with "
                 "model.resize_token_embeddings(...)."
             )
         positions = _positions(self.model)
-        if positions is not None and positions < context_length:
+        if positions is not None and positions < self.context_length:
             raise ValueError(
-                f"the environment's context_length is {context_length} and the {self._name()} "
+                f"the environment's context_length is {self.context_length} and the {self.name} "
                 f"has {positions} positions. Give the environment a smaller context_length or "
                 "max_new_tokens."
             )
 
     @torch.no_grad()
-    def _check_padding(self, context_length: int) -> None:
+    def _check_padding(self) -> None:
         """Raise if a row's logits change when a longer row stands beside it.
 
         Few families do that (RWKV's state runs through the padding; RoBERTa counts positions in
         its own way), but with them rollout and update would disagree, and nothing would tell.
         """
-        longest = min(8, context_length)
-        shortest = longest // 4
-        if shortest == 0:
-            return
-        weight = self._head().weight
+        longest = min(8, self.context_length)
+        shortest = max(longest // 4, 1)
+        weight = self.head.weight
         ids = torch.arange(longest, device=weight.device) + self.num_tokens // 2
         ids = (ids % self.num_tokens).expand(2, -1)
         mask = torch.ones_like(ids)
         mask[0, shortest:] = 0
         alone = {"input_ids": ids[:1, :shortest], "attention_mask": mask[:1, :shortest]}
-        expected, got = self._last(alone).logits[0], self(ids, mask).logits[0]
-        gap, spread = float((got - expected).abs().max()), float(expected.max() - expected.min())
-        # Half of the digits: far more than rounding takes, and far less than a real disagreement.
-        if not gap <= spread * torch.finfo(weight.dtype).eps ** 0.5:
+        expected = self.read(_last, **alone)
+        self._head_is_all = self.agree(self.logits(expected.hidden), expected.logits)
+        got = self(ids, mask).logits[:1]
+        if not self.agree(got, expected.logits):
             raise ValueError(
-                f"the {self._name()} gives other logits for a row with padding before it than "
-                f"without (they differ by up to {gap:.3g}, where they spread over {spread:.3g}), "
+                f"the {self.name} gives other logits for a row with padding before it than "
+                f"without (they differ by up to {_gap(got, expected.logits):.3g}), "
                 "so it cannot be trained on texts of different lengths. Take a decoder that heeds "
                 "attention_mask and position_ids, as GPT-2, Llama and Qwen do."
             )
@@ -185,8 +269,8 @@ class Backbone(nn.Module):
 def left_padded(input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
     """Move every row's tokens to the right edge and drop the columns that hold none.
 
-    The last token of each row is then in the last column, where `logits_to_keep=1` wants it,
-    and the model runs on as many columns as the longest row has tokens.
+    The last token of each row is then in the last column, and the model runs on as many columns
+    as the longest row has tokens.
 
     Args:
         input_ids: int64 (n, L), right-padded.
@@ -216,66 +300,39 @@ def left_padded(input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
     }
 
 
-def load_model(source: str | Path) -> nn.Module:
-    """Load a causal language model in float32, by built-in name, directory or hub id.
+def _last(hidden: Tensor) -> Tensor:
+    return hidden[:, -1:]
 
-    Raises:
-        FileNotFoundError: If there is no such model.
+
+def _nothing(hidden: Tensor) -> Tensor:
+    return hidden[:, :0]
+
+
+def _gap(logits: Tensor, expected: Tensor) -> float:
+    return float((logits - expected).abs().max())
+
+
+def _checkpoint_layers(model: nn.Module) -> None:
+    """Let every layer compute its inside again in the backward pass.
+
+    The way that transformers offers works in its training mode only, which turns on dropout.
     """
-    from transformers import AutoModelForCausalLM
+    from transformers.modeling_layers import GradientCheckpointingLayer
 
-    location = _location(source)
-    try:
-        if os.path.isdir(location) and not _CONFIG_FILES & set(os.listdir(location)):
-            raise FileNotFoundError(f"{location} holds no config.json")
-        with no_progress_bars():
-            model = AutoModelForCausalLM.from_pretrained(location, dtype=torch.float32)
-    except OSError as error:
-        raise FileNotFoundError(
-            f"no model {str(source)!r}: it is neither {BUILTIN!r}, nor a directory with a "
-            f"config.json and weights, nor a model that the Hugging Face hub gave. ({error})"
-        ) from error
-    assert isinstance(model, nn.Module)
-    return model
+    layers = [part for part in model.modules() if isinstance(part, GradientCheckpointingLayer)]
+    if not layers:
+        raise ValueError(
+            f"gradient_checkpointing does not know the layers of {type(model).__name__}; "
+            "leave it off, or make micro_batch_tokens smaller."
+        )
+    for layer in layers:
+        layer.forward = partial(_checkpointed, layer.forward)
 
 
-def model_source(model: ModelSpec) -> str | None:
-    """Where a model's files are: a directory or a hub id; None for a module made in memory."""
-    if isinstance(model, nn.Module):
-        return getattr(getattr(model, "config", None), "name_or_path", None) or None
-    return _location(model)
-
-
-def tokenizer_files(source: str) -> list[Path]:
-    """The tokenizer's files in a model's directory, or in the local cache of a hub id."""
-    if Path(source).is_dir():
-        return [path for name in _TOKENIZER_FILES if (path := Path(source, name)).is_file()]
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        cached = [try_to_load_from_cache(source, name) for name in _TOKENIZER_FILES]
-    except HFValidationError:  # no hub id: a directory that is gone
-        return []
-    return [Path(path) for path in cached if isinstance(path, str)]
-
-
-@contextmanager
-def no_progress_bars() -> Iterator[None]:
-    """Keep transformers from drawing progress bars."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
-
-
-def _location(source: str | Path) -> str:
-    return str(BUILTIN_DIRECTORY) if str(source) == BUILTIN else os.path.expanduser(source)
+def _checkpointed(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    if not torch.is_grad_enabled():
+        return forward(*args, **kwargs)
+    return checkpoint(forward, *args, use_reentrant=False, **kwargs)
 
 
 def _positions(model: nn.Module) -> int | None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +17,12 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
-from agents.backbone import (
-    Backbone,
-    ModelSpec,
-    NextToken,
-    no_progress_bars,
-    tokenizer_files,
-)
+from agents.backbone import Backbone, DType, NextToken
+from agents.log_probs import LOGITS_BUDGET
+from agents.models import ModelSpec, no_progress_bars, tokenizer_files
+from agents.reader import Reader, best_reader
+from agents.sampling import Sampling
+from agents.scoring import SequenceBatch, score
 from textgym.files import atomic_directory
 from textgym.tokenizer import BUILTIN, Tokenizer
 
@@ -38,15 +40,15 @@ class CausalLMExtractor(BaseFeaturesExtractor):
 
     Args:
         observation_space: `Dict(input_ids, attention_mask)`.
-        model: See `Backbone`.
         num_tokens: Size of the action space.
+        backbone_kwargs: See `Backbone`.
     """
 
     def __init__(
-        self, observation_space: spaces.Space[Any], model: ModelSpec, num_tokens: int
+        self, observation_space: spaces.Space[Any], num_tokens: int, **backbone_kwargs: Any
     ) -> None:
         context_length = _checked_context_length(observation_space)
-        backbone = Backbone(model, num_tokens, context_length)
+        backbone = Backbone(num_tokens=num_tokens, context_length=context_length, **backbone_kwargs)
         super().__init__(observation_space, features_dim=backbone.width)
         self.backbone = backbone
 
@@ -65,11 +67,15 @@ class CausalLMExtractor(BaseFeaturesExtractor):
 class _ActorAndCritic(nn.Module):
     """Stands where SB3 has two MLPs: the actor reads the logits, the critic the hidden state."""
 
+    def __init__(self, sampling: Sampling) -> None:
+        super().__init__()
+        self._sampling = sampling
+
     def forward(self, features: NextToken) -> tuple[Tensor, Tensor]:
-        return features.logits, features.hidden
+        return self.forward_actor(features), features.hidden
 
     def forward_actor(self, features: NextToken) -> Tensor:
-        return features.logits
+        return self._sampling.warp(features.logits)
 
     def forward_critic(self, features: NextToken) -> Tensor:
         return features.hidden
@@ -90,6 +96,13 @@ class TransformerPolicyMixin(BasePolicy):
         action_space: spaces.Space[Any],
         lr_schedule: Schedule,
         model: ModelSpec = BUILTIN,
+        *,
+        lora: bool | Mapping[str, Any] | None = None,
+        dtype: DType = "float32",
+        gradient_checkpointing: bool = False,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
         optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
         optimizer_kwargs: dict[str, Any] | None = None,
         use_sde: bool = False,
@@ -98,6 +111,13 @@ class TransformerPolicyMixin(BasePolicy):
             raise ValueError("use_sde is for continuous actions, and tokens are not; leave it off.")
         if not isinstance(action_space, spaces.Discrete):
             raise ValueError(f"expected a Discrete action space of tokens, got {action_space}.")
+        self.sampling = Sampling(temperature, top_k, top_p)
+        self._model_kwargs = {
+            "model": model,
+            "lora": lora,
+            "dtype": dtype,
+            "gradient_checkpointing": gradient_checkpointing,
+        }
         super().__init__(  # an actor-critic policy's
             observation_space,
             action_space,
@@ -105,7 +125,7 @@ class TransformerPolicyMixin(BasePolicy):
             net_arch=[],
             ortho_init=False,
             features_extractor_class=CausalLMExtractor,
-            features_extractor_kwargs={"model": model, "num_tokens": int(action_space.n)},
+            features_extractor_kwargs={"num_tokens": int(action_space.n), **self._model_kwargs},
             optimizer_class=optimizer_class,
             optimizer_kwargs=optimizer_kwargs,
         )
@@ -116,9 +136,33 @@ class TransformerPolicyMixin(BasePolicy):
         backbone: Backbone = self.features_extractor.backbone
         return backbone
 
+    @cached_property
+    def reader_class(self) -> Callable[[Backbone, int], Reader]:
+        """How rollouts read: with a cache where the model's family allows it.
+
+        Found out by comparing; a warning says so if it does not.
+        """
+        return best_reader(self.backbone)
+
+    def evaluate_sequences(
+        self, batch: SequenceBatch, logits_budget: int = LOGITS_BUDGET
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What `evaluate_actions` gives for single tokens, for whole texts, each read once.
+
+        Args:
+            batch: The sequences, with m written tokens in all.
+            logits_budget: Largest number of logits to hold at a time.
+
+        Returns:
+            Values of the states before the tokens, log-probabilities of the tokens, and entropies
+            of the distributions that they are from, float32 (m,) each.
+        """
+        hidden, log_probs, entropies = score(self.backbone, self.sampling, batch, logits_budget)
+        return self.value_net(hidden)[:, 0], log_probs, entropies
+
     def _build(self, lr_schedule: Schedule) -> None:
         """Make the heads and the optimizer; called by SB3's constructor."""
-        self.mlp_extractor = _ActorAndCritic()
+        self.mlp_extractor = _ActorAndCritic(self.sampling)
         self.action_net = nn.Identity()
         self.value_net = nn.Linear(self.backbone.width, 1)
         nn.init.zeros_(self.value_net.weight)
@@ -139,7 +183,8 @@ class TransformerPolicyMixin(BasePolicy):
             "observation_space": self.observation_space,
             "action_space": self.action_space,
             "lr_schedule": self._dummy_schedule,
-            "model": self.features_extractor_kwargs["model"],
+            **self._model_kwargs,
+            **asdict(self.sampling),
             "optimizer_class": self.optimizer_class,
             "optimizer_kwargs": self.optimizer_kwargs,
         }
@@ -187,6 +232,15 @@ class TransformerPolicy(TransformerPolicyMixin, ActorCriticPolicy):
             `torch.nn.Module`, which is then trained in place. SB3's `save` stores this argument
             beside the weights: a module is stored twice, and a directory must still be there
             when `load` reads it (`custom_objects={"policy_kwargs": {"model": ...}}` if it moved).
+        lora: Train low-rank adapters and the value head only: arguments of `peft.LoraConfig`, or
+            True for its defaults.
+        dtype: "bfloat16" computes the transformer in it, by autocast; weights, head and losses
+            stay in float32.
+        gradient_checkpointing: Compute the inside of layers again in the backward pass: less
+            memory, about a third more work in an update.
+        temperature: Divides the logits, wherever this policy's probabilities are asked for.
+        top_k: Only the k likeliest tokens are drawn; 0 for all.
+        top_p: Only the likeliest tokens that together have this probability; 1 for all.
         optimizer_class: The optimizer.
         optimizer_kwargs: Its arguments; for Adam SB3 sets eps to 1e-5.
         use_sde: Must be False; SB3 passes it.

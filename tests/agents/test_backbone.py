@@ -7,14 +7,8 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import logging
 
-from agents.backbone import (
-    Backbone,
-    left_padded,
-    load_model,
-    model_source,
-    no_progress_bars,
-    tokenizer_files,
-)
+from agents.backbone import Backbone, left_padded
+from agents.models import load_model, model_source, no_progress_bars, tokenizer_files
 from textgym.tokenizer import BUILTIN_DIRECTORY
 
 LENGTHS = [3, 17, 1, 9]

@@ -1,0 +1,436 @@
+"""The one collect and the one train loop of the algorithms that learn from their own texts."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from stable_baselines3.common.utils import explained_variance
+from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor
+
+from agents.buffer import Segment, TokenRolloutBuffer
+from agents.episode_sums import EpisodeSums
+from agents.losses import adapted_kl_coef, approximate_kl, normalized
+from agents.policy import TransformerPolicy
+from agents.reference import Reference
+from agents.rollout import Rollout
+from agents.sampler import Sampler
+from agents.scoring import SequenceBatch
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What a loss may look at: m tokens of a mini-batch, float32 (m,) each.
+
+    Attributes:
+        log_probs: Under the policy as it is, with gradient.
+        entropies: Of the distributions that they are from, with gradient.
+        values: Of the states in which they were drawn, with gradient.
+        old_log_probs: Under the policy of the rollout.
+        old_values: From the rollout.
+        advantages: Normalised over the mini-batch, if that is wanted.
+        returns: What the critic should say.
+    """
+
+    log_probs: Tensor
+    entropies: Tensor
+    values: Tensor
+    old_log_probs: Tensor
+    old_values: Tensor
+    advantages: Tensor
+    returns: Tensor
+
+    @property
+    def log_ratio(self) -> Tensor:
+        """Logarithm of the probability now over that in the rollout."""
+        return self.log_probs - self.old_log_probs
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Sums over tokens. They stay on their device until a mean is asked for.
+
+    Attributes:
+        count: Number of tokens.
+        totals: Sums by name.
+    """
+
+    count: int = 0
+    totals: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __add__(self, other: Sums) -> Sums:
+        """Sums over the tokens of both."""
+        names = self.totals.keys() | other.totals.keys()
+        zero = torch.zeros(())
+        return Sums(
+            self.count + other.count,
+            {n: self.totals.get(n, zero) + other.totals.get(n, zero) for n in sorted(names)},
+        )
+
+    def mean(self) -> dict[str, float]:
+        """Means over the tokens, by name."""
+        names, totals = zip(*self.totals.items(), strict=True)
+        return dict(zip(names, (torch.stack(totals) / self.count).tolist(), strict=True))
+
+
+class TokenOnPolicyAlgorithm(OnPolicyAlgorithm):
+    """An SB3 on-policy algorithm that reads every text once.
+
+    There is a cache in the rollout, and one pass a sequence in the update. `learn`, callbacks,
+    logger, `save`, `load`, `set_parameters` and `predict` are SB3's. An algorithm adds its
+    constructor and two hooks, `_policy_loss` and `_value_loss`.
+
+    Args:
+        policy: `TransformerPolicy`.
+        env: An environment with the observations of `TextGen-v0`, or a vector environment.
+        learning_rate, n_steps, gamma, gae_lambda, ent_coef, vf_coef, max_grad_norm, \
+stats_window_size, tensorboard_log, policy_kwargs, verbose, seed, device: As in SB3.
+        batch_size: Tokens of a mini-batch; None for the whole rollout.
+        n_epochs: Passes over the rollout.
+        normalize_advantage: Whether to normalise advantages over each mini-batch.
+        target_kl: See `TokenPPO`.
+        kl_coef: See `TokenPPO`.
+        target_kl_ref: See `TokenPPO`.
+        micro_batch_tokens: See `TokenPPO`.
+        logits_budget: See `TokenPPO`.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+        TypeError: If the policy is no `TransformerPolicy`.
+    """
+
+    rollout_buffer: TokenRolloutBuffer
+    policy: TransformerPolicy
+
+    def __init__(
+        self,
+        policy: type[TransformerPolicy],
+        env: GymEnv | str,
+        *,
+        learning_rate: float | Schedule,
+        n_steps: int,
+        batch_size: int | None,
+        n_epochs: int,
+        gamma: float,
+        gae_lambda: float,
+        normalize_advantage: bool,
+        ent_coef: float,
+        vf_coef: float,
+        max_grad_norm: float,
+        target_kl: float | None,
+        kl_coef: float,
+        target_kl_ref: float | None,
+        micro_batch_tokens: int,
+        logits_budget: int,
+        stats_window_size: int,
+        tensorboard_log: str | None,
+        policy_kwargs: dict[str, Any] | None,
+        verbose: int,
+        seed: int | None,
+        device: torch.device | str,
+        _init_setup_model: bool,
+    ) -> None:
+        if not (isinstance(policy, type) and issubclass(policy, TransformerPolicy)):
+            raise TypeError(
+                f"{type(self).__name__} trains a TransformerPolicy, got {policy!r}. For other "
+                "policies take Stable-Baselines3's own algorithms."
+            )
+        at_least_one = {
+            "n_steps": n_steps,
+            "batch_size": 1 if batch_size is None else batch_size,
+            "n_epochs": n_epochs,
+            "micro_batch_tokens": micro_batch_tokens,
+            "logits_budget": logits_budget,
+        }
+        for name, value in at_least_one.items():
+            if value < 1 or value != int(value):
+                raise ValueError(f"{name} is a whole number of at least 1, got {value!r}.")
+        if kl_coef < 0:
+            raise ValueError(f"kl_coef must be 0 or above, got {kl_coef}.")
+        if target_kl_ref is not None and not (target_kl_ref > 0 and kl_coef > 0):
+            raise ValueError(
+                f"target_kl_ref={target_kl_ref} with kl_coef={kl_coef}: the target, above 0, "
+                "steers a coefficient that begins above 0; try kl_coef=0.1."
+            )
+        super().__init__(
+            policy,
+            env,
+            learning_rate=learning_rate,
+            n_steps=n_steps,
+            gamma=gamma,
+            gae_lambda=gae_lambda,
+            ent_coef=ent_coef,
+            vf_coef=vf_coef,
+            max_grad_norm=max_grad_norm,
+            use_sde=False,
+            sde_sample_freq=-1,
+            rollout_buffer_class=TokenRolloutBuffer,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            policy_kwargs=policy_kwargs,
+            verbose=verbose,
+            seed=seed,
+            device=device,
+            _init_setup_model=False,
+        )
+        self.batch_size = batch_size
+        self.n_epochs = n_epochs
+        self.normalize_advantage = normalize_advantage
+        self.target_kl = target_kl
+        self.kl_coef = kl_coef
+        self.target_kl_ref = target_kl_ref
+        self.micro_batch_tokens = micro_batch_tokens
+        self.logits_budget = logits_budget
+        if _init_setup_model:
+            self._setup_model()
+
+    @abstractmethod
+    def _policy_loss(self, tokens: Tokens) -> tuple[Tensor, dict[str, Tensor]]:
+        """The actor's loss of each token, (m,), and numbers to log the means of, (m,) by name."""
+
+    @abstractmethod
+    def _value_loss(self, tokens: Tokens) -> tuple[Tensor, dict[str, Tensor]]:
+        """The critic's loss of each token, (m,), and numbers to log the means of, (m,) by name."""
+
+    def _setup_model(self) -> None:
+        super()._setup_model()
+        self.reference = Reference(self.policy).to(self.device) if self.kl_coef > 0 else None
+        self._episode_sums = EpisodeSums(self.n_envs)
+        self._episodes = 0
+        self._sampler = Sampler(self.policy, self.n_envs)
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "reference", "_sampler", "_episode_sums"]
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        names, tensors = super()._get_torch_save_params()
+        return [*names, *(["reference"] if self.kl_coef > 0 else [])], tensors
+
+    def collect_rollouts(
+        self,
+        env: VecEnv,
+        callback: BaseCallback,
+        rollout_buffer: RolloutBuffer,
+        n_rollout_steps: int,
+    ) -> bool:
+        """Write `n_rollout_steps` tokens in every environment; see SB3.
+
+        Returns:
+            Whether training goes on: False if a callback stopped it.
+        """
+        assert isinstance(rollout_buffer, TokenRolloutBuffer)
+        assert isinstance(self._last_obs, dict)
+        assert self._last_episode_starts is not None
+        started = time.perf_counter()
+        self.policy.set_training_mode(False)
+        if self._sampler.num_rows != env.num_envs:
+            self._sampler = Sampler(self.policy, env.num_envs)
+            self._episode_sums = EpisodeSums(env.num_envs)
+        rollout_buffer.reset()
+        callback.on_rollout_start()
+
+        rollout = Rollout(self._sampler, env, self._last_obs)
+        rollout_buffer.begin(np.arange(env.num_envs), self._last_obs)
+        paid = []
+        for _ in range(n_rollout_steps):
+            step = rollout.step()
+            self.num_timesteps += env.num_envs
+            # Callbacks look for SB3's local variables.
+            new_obs, rewards, dones, infos = (
+                step.new_observations,
+                step.rewards,
+                step.dones,
+                step.infos,
+            )
+            actions, values, log_probs = step.actions, step.values, step.log_probs
+            callback.update_locals(locals())
+            if not callback.on_step():
+                return False
+            self._update_info_buffer(infos, dones)
+            rollout_buffer.add_step(step, self._last_episode_starts, self.gamma)
+            paid.append(rewards)
+            self._last_obs, self._last_episode_starts = dict(new_obs), dones
+        last_values = rollout.values(np.logical_not(dones))
+        seconds = time.perf_counter() - started
+        self.logger.record("time/rollout_tokens_per_second", rollout_buffer.rewards.size / seconds)
+
+        self._penalize(rollout_buffer)
+        rollout_buffer.compute_returns_and_advantage(last_values, dones)
+        self._log_episodes(rollout_buffer, np.stack(paid), dones)
+        callback.update_locals(locals())
+        callback.on_rollout_end()
+        return True
+
+    def train(self) -> None:
+        """Learn from the rollout; see SB3."""
+        started = time.perf_counter()
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        passes: list[Sums] = []
+        goes_on = True
+        while goes_on and len(passes) < self.n_epochs:
+            passes.append(Sums())
+            for segments in self.rollout_buffer.mini_batches(self.batch_size):
+                batch = self._gradients(segments)
+                passes[-1] += batch
+                if self.target_kl is not None:
+                    goes_on = batch.mean()["approx_kl"] <= 1.5 * self.target_kl
+                    if not goes_on:
+                        break
+                torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+                self.policy.optimizer.step()
+            self._n_updates += 1
+        self.policy.optimizer.zero_grad()
+        every = sum(passes, Sums())
+        last = {"last_loss": batch.mean()["loss"], "last_approx_kl": passes[-1].mean()["approx_kl"]}
+        self._log_update({**every.mean(), **last})
+        seconds = time.perf_counter() - started
+        self.logger.record("time/update_tokens_per_second", every.count / seconds)
+
+    def _gradients(self, segments: Sequence[Segment]) -> Sums:
+        """Put the gradient of a mini-batch's mean loss into the parameters.
+
+        The sequences are read in parts. Losses are added up over all and divided by the number of
+        tokens of all, so that the parts make no difference.
+
+        Returns:
+            Sums over the tokens of what is logged.
+        """
+        buffer, device = self.rollout_buffer, self.device
+        places = np.concatenate(
+            [np.arange(s.begin, s.end) * buffer.n_envs + s.row for s in segments]
+        )
+        advantages = buffer.to_torch(buffer.advantages.reshape(-1))
+        if self.normalize_advantage:
+            where = torch.from_numpy(places).to(device)
+            advantages[where] = normalized(advantages[where])
+        self.policy.optimizer.zero_grad()
+        sums = Sums()
+        for batch in buffer.sequence_batches(segments, self.micro_batch_tokens):
+            values, log_probs, entropies = self.policy.evaluate_sequences(batch, self.logits_budget)
+            where = torch.from_numpy(batch.places).to(device)
+            old_log_probs, old_values, returns = (
+                buffer.to_torch(column.reshape(-1)[batch.places], copy=False)
+                for column in (buffer.log_probs, buffer.values, buffer.returns)
+            )
+            tokens = Tokens(
+                log_probs,
+                entropies,
+                values,
+                old_log_probs,
+                old_values,
+                advantages[where],
+                returns,
+            )
+            policy_loss, of_actor = self._policy_loss(tokens)
+            value_loss, of_critic = self._value_loss(tokens)
+            loss = policy_loss - self.ent_coef * entropies + self.vf_coef * value_loss
+            (loss.sum() / len(places)).backward()  # type: ignore[no-untyped-call]
+            ratio = tokens.log_ratio.exp()
+            logged = {
+                "loss": loss,
+                "policy_loss": policy_loss,
+                "value_loss": value_loss,
+                "entropy": entropies,
+                "approx_kl": approximate_kl(tokens.log_ratio),
+                "ratio": ratio,
+                "ratio_squared": ratio**2,
+                **of_actor,
+                **of_critic,
+            }
+            sums += Sums(len(batch.places), {k: v.detach().sum() for k, v in logged.items()})
+        return sums
+
+    @torch.no_grad()
+    def _penalize(self, buffer: TokenRolloutBuffer) -> None:
+        """Take the KL penalty from the rewards: one pass over what was written.
+
+        In bfloat16 a cache and a whole text give probabilities that differ by some percent. The
+        update would take that for a change of the policy, so that they are made again its way.
+        """
+        again = self.policy.backbone.dtype != "float32"
+        if not again and self.reference is None:
+            return
+        for batch in self._everything(buffer):
+            if again:
+                values, log_probs, _ = self.policy.evaluate_sequences(batch, self.logits_budget)
+                buffer.values.reshape(-1)[batch.places] = values.cpu().numpy()
+                buffer.log_probs.reshape(-1)[batch.places] = log_probs.cpu().numpy()
+            if self.reference is not None:
+                ref_log_probs = self.reference.log_probs(batch, self.logits_budget)
+                buffer.ref_log_probs.reshape(-1)[batch.places] = ref_log_probs.cpu().numpy()
+        if self.reference is not None:
+            buffer.rewards -= self.kl_coef * (buffer.log_probs - buffer.ref_log_probs)
+
+    def _everything(self, buffer: TokenRolloutBuffer) -> Iterator[SequenceBatch]:
+        return buffer.sequence_batches(buffer.segments, self.micro_batch_tokens)
+
+    def _log_episodes(
+        self, buffer: TokenRolloutBuffer, paid: NDArray[np.float32], last_dones: NDArray[np.bool_]
+    ) -> None:
+        """Log means over the episodes that ended, and let the KL coefficient follow its target."""
+        dones = np.concatenate([buffer.episode_starts[1:], last_dones[None]]).astype(np.bool_)
+        steps = {
+            "scores": paid,
+            "entropy": -buffer.log_probs,
+            "length": np.ones_like(paid),
+        }
+        if self.reference is not None:
+            steps["kl"] = buffer.log_probs - buffer.ref_log_probs
+            steps["penalty"] = -self.kl_coef * steps["kl"]
+            self.logger.record("objective/kl_coef", self.kl_coef)
+        ended = self._episode_sums.add(steps, dones)
+        lengths = ended["length"]
+        self._episodes += len(lengths)
+        if not len(lengths):
+            return
+        record = self.logger.record
+        scores = float(ended["scores"].mean())
+        record("objective/scores", scores)
+        record("objective/entropy", float(ended["entropy"].mean()))
+        if self.reference is not None:
+            kl, penalty = float(ended["kl"].mean()), float(ended["penalty"].mean())
+            record("objective/kl", kl)
+            record("objective/non_score_reward", penalty)
+            record("objective/rlhf_reward", scores + penalty)
+            if self.target_kl_ref is not None:
+                self.kl_coef = adapted_kl_coef(self.kl_coef, kl, self.target_kl_ref)
+        record("completions/mean_length", float(lengths.mean()))
+        record("completions/min_length", float(lengths.min()))
+        record("completions/max_length", float(lengths.max()))
+        record("episode", self._episodes)
+
+    def _log_update(self, mean: Mapping[str, float]) -> None:
+        """Log an update under SB3's names, and under those that language models are trained by.
+
+        Args:
+            mean: Means over all tokens that were read, by the names of `_gradients`; "last_loss"
+                and "last_approx_kl" are those of the last mini-batch and of the last pass.
+        """
+        record, buffer = self.logger.record, self.rollout_buffer
+        record("train/entropy_loss", -mean["entropy"])
+        record("train/policy_gradient_loss", mean["policy_loss"])
+        record("train/value_loss", mean["value_loss"])
+        record("train/approx_kl", mean["last_approx_kl"])
+        record("train/loss", mean["last_loss"])
+        explained = explained_variance(buffer.values.flatten(), buffer.returns.flatten())
+        record("train/explained_variance", explained)
+        record("train/n_updates", self._n_updates, exclude="tensorboard")
+        record("policy/approxkl_avg", mean["approx_kl"])
+        record("policy/entropy_avg", mean["entropy"])
+        record("loss/policy_avg", mean["policy_loss"])
+        record("loss/value_avg", mean["value_loss"])
+        record("val/ratio", mean["ratio"])
+        record("val/ratio_var", max(mean["ratio_squared"] - mean["ratio"] ** 2, 0.0))
+        record("lr", self.policy.optimizer.param_groups[0]["lr"])

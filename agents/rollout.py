@@ -1,0 +1,183 @@
+"""A sampler writes in an environment: the only place where model and environment meet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import VecEnv
+
+from agents.sampler import Sampler
+
+
+@dataclass(frozen=True)
+class Step:
+    """One token in every row, n rows; what SB3's algorithms know of a step.
+
+    Attributes:
+        observations: What there was before it.
+        actions: The tokens, int64 (n,).
+        log_probs: Their log-probabilities, float32 (n,).
+        values: The critic's values of `observations`, float32 (n,).
+        rewards: float32 (n,).
+        dones: Whether the episode ended, bool (n,).
+        infos: From the environment.
+        terminal_values: Values of the texts of episodes that were cut and not ended, for what
+            would have come after; 0 elsewhere. float32 (n,).
+        new_observations: What there is after it.
+        begun: Rows whose text does not go on from the one before: new episodes, and texts to
+            which something else than the token was added. int (k,).
+    """
+
+    observations: Mapping[str, NDArray[Any]]
+    actions: NDArray[np.int64]
+    log_probs: NDArray[np.float32]
+    values: NDArray[np.float32]
+    rewards: NDArray[np.float32]
+    dones: NDArray[np.bool_]
+    infos: list[dict[str, Any]]
+    terminal_values: NDArray[np.float32]
+    new_observations: Mapping[str, NDArray[Any]]
+    begun: NDArray[np.intp]
+
+
+class Rollout:
+    """Steps an environment with what a policy writes, from a batch of observations on.
+
+    What the policy has read is kept as long as observations grow by the token that was drawn.
+    Rows where they do not (a new episode; an environment that answers) are read anew.
+
+    Args:
+        sampler: A row for each of the environment; its policy must not change until the rollout
+            is over.
+        env: Any SB3 vector environment with the observations of `TextGen-v0`.
+        observations: The last that the environment gave.
+        deterministic: Take the likeliest token instead of sampling.
+    """
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        env: VecEnv,
+        observations: Mapping[str, NDArray[Any]],
+        *,
+        deterministic: bool = False,
+    ) -> None:
+        self._policy = sampler.policy
+        self._env = env
+        self._deterministic = deterministic
+        self._sampler = sampler
+        self._rows = np.arange(env.num_envs)
+        self._observations = observations
+        self._ids = np.empty_like(observations["input_ids"])
+        self._lengths = np.zeros(env.num_envs, np.int64)
+        self._unread = self._rows
+        self._place(self._rows)
+
+    @torch.no_grad()
+    def step(self) -> Step:
+        """Draw a token in every row, and let the environment answer."""
+        policy, rows = self._policy, self._rows
+        with policy.backbone.autocast():
+            self._read(self._unread)
+            drawn = self._sampler.sample(deterministic=self._deterministic)
+            # One transfer, and the only time that a device is waited for.
+            tokens, log_probs, values = (
+                torch.stack([column.double() for column in drawn]).cpu().numpy()
+            )
+            actions = self._spread(tokens, np.int64)
+            self._env.step_async(actions)
+            # A device computes this while the environment works.
+            self._sampler.append(drawn.tokens)
+        new_observations, rewards, dones, infos = self._env.step_wait()
+        assert isinstance(new_observations, dict)
+
+        self._ids[rows, self._lengths[rows]] = actions[rows]
+        self._lengths[rows] += 1
+        terminal_values = self._terminal_values(dones, infos)
+        new_ids, new_mask = new_observations["input_ids"], new_observations["attention_mask"]
+        same = (new_ids == self._ids).all(1) & (new_mask.sum(1, dtype=np.int64) == self._lengths)
+        (begun,) = np.logical_or(dones, ~same).nonzero()
+        step = Step(
+            self._observations,
+            actions,
+            self._spread(log_probs, np.float32),
+            self._spread(values, np.float32),
+            rewards,
+            dones,
+            infos,
+            terminal_values,
+            new_observations,
+            begun,
+        )
+        self._observations = new_observations
+        self._place(begun)
+        self._unread = begun[np.isin(begun, rows)]
+        return step
+
+    @torch.no_grad()
+    def values(self, rows: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """The critic's values of the last observations, float32 (n,); 0 where not asked for.
+
+        Args:
+            rows: Where they are asked for, bool (n,). A new episode is not read for nothing.
+        """
+        with self._policy.backbone.autocast():
+            self._read(self._unread[rows[self._unread]])
+            values = self._spread(self._sampler.values().cpu().numpy(), np.float32)
+        return np.where(rows, values, np.float32(0))
+
+    def leave_out(self, rows: NDArray[np.bool_]) -> None:
+        """Write no more in some rows: the environment gets token 0 there, and nothing is computed.
+
+        Args:
+            rows: Which, bool (n,).
+        """
+        stay = np.logical_not(rows[self._rows])
+        if not stay.all():
+            self._sampler.keep(stay.nonzero()[0])
+            self._rows = self._rows[stay]
+            self._unread = self._unread[np.isin(self._unread, self._rows)]
+
+    def _place(self, rows: NDArray[np.intp]) -> None:
+        """Take the texts of rows as they were observed."""
+        self._ids[rows] = self._observations["input_ids"][rows]
+        self._lengths[rows] = self._observations["attention_mask"][rows].sum(1, dtype=np.int64)
+
+    def _read(self, rows: NDArray[np.intp]) -> None:
+        if len(rows):
+            slots = np.searchsorted(self._rows, rows)
+            self._sampler.begin(slots, self._ids[rows], self._lengths[rows])
+            self._unread = self._unread[~np.isin(self._unread, rows)]
+
+    def _terminal_values(
+        self, dones: NDArray[np.bool_], infos: list[dict[str, Any]]
+    ) -> NDArray[np.float32]:
+        """Values for what would have come after texts that were cut, as SB3 decides which are."""
+        values = np.zeros(len(dones), np.float32)
+        cut = [
+            row
+            for row in dones.nonzero()[0].tolist()
+            if infos[row].get("terminal_observation") is not None
+            and infos[row].get("TimeLimit.truncated", False)
+        ]
+        if cut:
+            values[cut] = self._spread(self._sampler.values().cpu().numpy(), np.float32)[cut]
+        for row in cut:
+            observation = infos[row]["terminal_observation"]
+            if not np.array_equal(observation["input_ids"], self._ids[row]):
+                tensors, _ = self._policy.obs_to_tensor(observation)
+                values[row] = self._policy.predict_values(tensors).item()  # type: ignore[operator]
+        return values
+
+    def _spread(self, of_slots: NDArray[Any], dtype: type[np.generic]) -> NDArray[Any]:
+        """What belongs to the rows that are written in, in an array for all rows."""
+        if len(self._rows) == self._env.num_envs:
+            return of_slots.astype(dtype)
+        spread = np.zeros(self._env.num_envs, dtype)
+        spread[self._rows] = of_slots
+        return spread

@@ -1,0 +1,71 @@
+"""TRL's GRPOTrainer against `TokenPPO`, end to end, by tokens of completions a second.
+
+Both write as many tokens an iteration from the same weights, and make as many optimizer steps over
+all of them. TRL has no critic; what ours costs is part of our time. TRL writes its texts with
+`generate` and the dynamic cache, which was the best of its ways on a CPU: a static cache was as
+fast, and continuous batching took four times as long.
+"""
+
+from __future__ import annotations
+
+from statistics import mean, median
+
+from speed.learners import LEARNING_RATE, fast
+from speed.results import Figures, Section, Target
+from speed.trl_grpo import Grpo
+from speed.workload import Workload
+
+PASSES = 4
+
+
+def measure(cases: dict[Workload, tuple[float, float]], rounds: int, iterations: int) -> Section:
+    """Compare on each workload, with the ratio wanted and the one worth aiming for.
+
+    Args:
+        cases: Workloads and targets.
+        rounds: How often each side is measured, in turn.
+        iterations: How many iterations a round has.
+    """
+    section = Section()
+    body = []
+    for workload, (at_least, aim) in cases.items():
+        # As many tokens an iteration as a batch of TRL's has on average.
+        steps = {"TokenPPO": workload.new if workload.mean is None else workload.mean}
+        if workload.mean is not None:
+            steps["TokenPPO, whole budget a rollout"] = workload.new
+        ours = {
+            name: fast(workload, n_steps=n, batch_size=n * workload.rows, n_epochs=PASSES)
+            for name, n in steps.items()
+        }
+        theirs = Grpo(workload, PASSES, LEARNING_RATE)
+        for learner in ours.values():
+            learner.run(3)
+        measured: dict[str, list[tuple[int, float]]] = {"GRPOTrainer": [], **{n: [] for n in ours}}
+        for _ in range(rounds):
+            measured["GRPOTrainer"] += theirs.run(iterations)
+            for name, learner in ours.items():
+                measured[name] += [(i.tokens, i.seconds) for i in learner.run(iterations)]
+        speeds = {name: median(t / s for t, s in samples) for name, samples in measured.items()}
+        for name, samples in measured.items():
+            tokens = mean(tokens for tokens, _ in samples)
+            ratio = speeds[name] / speeds["GRPOTrainer"]
+            cells = [f"{tokens:,.0f}", f"{speeds[name]:,.0f}", f"{ratio:.2f}"]
+            body.append([str(workload), name, *cells])
+        section.targets.append(
+            Target(
+                "TRL GRPOTrainer, end to end",
+                f"{workload}, {PASSES} passes",
+                speeds["TokenPPO"] / speeds["GRPOTrainer"],
+                at_least,
+                aim,
+                detail=f"{speeds['TokenPPO']:,.0f} against {speeds['GRPOTrainer']:,.0f} tokens of "
+                "completions a second",
+            )
+        )
+    header = ["workload", "trainer", "tokens an iteration", "tokens/s", "times"]
+    section.figures.append(Figures("TRL's GRPOTrainer against TokenPPO", header, body))
+    section.notes.append(
+        f"Medians of {rounds} x {iterations} iterations, the sides in turn; TRL warms up for one "
+        "iteration more in each round."
+    )
+    return section

@@ -1,0 +1,51 @@
+"""What the machine could do, and what the arithmetic of a model comes to.
+
+Operations are counted as the model needs them, once, whatever an implementation repeats:
+
+- a matrix of a layer, and the head: 2 operations a weight for each token that passes it. The
+  embedding is looked up, which is none. Tokens of the prompt pass the layers, not the head.
+- attention: 4 · width for each pair of a token and one that it sees (scores and mixing), in each
+  layer. A token sees itself and all before it.
+- an update: 3 times the forward pass, as gradients for inputs and weights are a product each.
+
+Norms, activations, softmax, the value head, sampling and the optimizer are not counted. The last
+token of a text is not read, since no token is drawn after it.
+"""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from speed.workload import Workload
+
+SIZES = (1024, 2048, 4096)
+
+
+def matrix_product_peak(seconds: float = 1.0) -> float:
+    """Operations a second of float32 matrix products: the best that any size and try gave."""
+    best = 0.0
+    for size in SIZES:
+        left, right = torch.randn(2, size, size).unbind()
+        product = torch.empty(size, size)
+        end = time.perf_counter() + seconds
+        while True:
+            start = time.perf_counter()
+            torch.mm(left, right, out=product)
+            now = time.perf_counter()
+            best = max(best, 2 * size**3 / (now - start))
+            if now > end:
+                break
+    return best
+
+
+def forward_operations(workload: Workload) -> float:
+    """Operations of reading `rows` texts of `new` tokens once, with a distribution for each."""
+    width = workload.width
+    layer = 4 * width**2 + 3 * width * workload.feed_forward
+    read = workload.prompt + workload.new - 1
+    pairs = read * (read + 1) / 2
+    layers = workload.layers * (2 * layer * read + 4 * width * pairs)
+    head = 2 * width * workload.vocabulary * workload.new
+    return workload.rows * (layers + head)

@@ -1,0 +1,193 @@
+"""Where the time of `TokenPPO` goes, with what `textgym train` takes for its defaults.
+
+Two things are measured, apart from each other: by timers around functions, which part of the
+program waits for what; and by torch's profiler, how long the matrix products take that a
+transformer is made of (the profiler slows everything down, but not what happens inside of them).
+The backward pass is divided by when the gradients of logits and of hidden states are done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from stable_baselines3.common.vec_env import VecMonitor
+from torch.profiler import ProfilerActivity, profile
+
+from agents import TransformerPolicy, make_sb3_vec_env, scoring
+from agents.backbone import Backbone
+from agents.config import RunConfig
+from agents.sampler import Sampler
+from speed.learners import Learner
+from speed.results import Figures, Section, Target
+from speed.stopwatch import Phases, Stopwatch, replaced
+from textgym.rewards.combine import WeightedSum
+
+DECODE, PREFILL = "rollout: transformer, one token a row", "rollout: transformer, prompts"
+FORWARD, BACKWARD = "update: layers, forward", "update: layers, backward"
+HEAD_FORWARD, HEAD_BACKWARD = "update: head, forward", "update: head, backward"
+LOG_PROBS = "update: log-probabilities and entropy"
+LOSS_BACKWARD = "update: losses, log-probabilities and entropy, backward"
+TRANSFORMER = {DECODE, PREFILL, FORWARD, BACKWARD, HEAD_FORWARD, HEAD_BACKWARD}
+
+MATRIX_PRODUCTS = {
+    "aten::mm",
+    "aten::addmm",
+    "aten::bmm",
+    "aten::baddbmm",
+    "aten::_scaled_dot_product_flash_attention_for_cpu",
+    "aten::_scaled_dot_product_flash_attention_for_cpu_backward",
+}
+
+
+def measure(rows: int, iterations: int, at_most: float) -> Section:
+    """Divide the time of some iterations of the built-in model on the default task and reward.
+
+    Args:
+        rows: Texts written side by side.
+        iterations: Of which times are added up.
+        at_most: Percent of the time that may go elsewhere than into the transformer.
+    """
+    config = RunConfig()
+    learner = _learner(config, rows)
+    learner.run(3)
+    untouched = learner.run(iterations)
+    total = sum(iteration.seconds for iteration in untouched)
+    stopwatch = _watch(learner, iterations)
+    products = _matrix_products(learner, iterations)
+
+    timed = sum(stopwatch.seconds.values())
+    body = [
+        [label, f"{1e3 * seconds / iterations:.1f}", f"{100 * seconds / timed:.1f}"]
+        for label, seconds in sorted(stopwatch.seconds.items())
+    ]
+    parts = Figures("Where the time goes", ["part", "ms an iteration", "%"], body)
+    whole = {
+        "rollout": sum(iteration.rollout for iteration in untouched),
+        "update": sum(iteration.update for iteration in untouched),
+    }
+    body = [
+        [
+            phase,
+            f"{1e3 * whole[phase] / iterations:.1f}",
+            f"{1e3 * products[phase] / iterations:.1f}",
+            f"{100 * products[phase] / whole[phase]:.1f}",
+        ]
+        for phase in whole
+    ]
+    header = ["phase", "ms an iteration", "of it matrix products, ms", "%"]
+    matrices = Figures("Matrix products and attention, by torch's profiler", header, body)
+
+    inside = sum(stopwatch.seconds[label] for label in TRANSFORMER)
+    elsewhere = {
+        "percent of the time that is not the transformer's": 100 * (1 - inside / timed),
+        "percent of the time that is not in matrix products": 100
+        * (1 - sum(products.values()) / total),
+    }
+    case = f"built-in model, {rows} rows"
+    targets = [
+        Target(against, case, percent, at_most, upper=True)
+        for against, percent in elsewhere.items()
+    ]
+    tokens = iterations * learner.tokens
+    notes = [
+        f"As `textgym train`: {config.n_steps} tokens a row and rollout, {config.n_epochs} epochs "
+        f"of mini-batches of {config.batch_size}; {tokens / total:,.0f} tokens/s end to end.",
+        f"With timers an iteration took {timed / total:.2f} times as long as without.",
+        "The transformer's time is that of its layers and its head, in whatever way; the time in "
+        "matrix products leaves out its norms, activations, masks, copies, and Python.",
+    ]
+    return Section(targets, [parts, matrices], notes)
+
+
+def _learner(config: RunConfig, rows: int) -> Learner:
+    from agents import TokenPPO
+
+    env = make_sb3_vec_env(
+        "TextGen-v0",
+        rows,
+        seed=0,
+        env_kwargs={
+            "max_new_tokens": config.max_new_tokens,
+            "budget_is_terminal": config.budget_is_terminal,
+        },
+    )
+    ppo = TokenPPO(
+        TransformerPolicy,
+        env,
+        learning_rate=config.learning_rate,
+        n_steps=config.n_steps,
+        batch_size=config.batch_size,
+        n_epochs=config.n_epochs,
+        policy_kwargs={"model": config.model},
+        seed=0,
+        device="cpu",
+    )
+    return Learner(ppo)
+
+
+def _watch(learner: Learner, iterations: int) -> Stopwatch:
+    """Time the parts of some iterations."""
+    watch = Stopwatch()
+
+    def logits(*args: Any, **kwargs: Any) -> Any:
+        result = original_logits(*args, **kwargs)
+        if result.requires_grad:
+            result.register_hook(lambda _: watch.switch(HEAD_BACKWARD))
+        return result
+
+    def log_probs(to_logits: Any, hidden: Any, *args: Any) -> Any:
+        if hidden.requires_grad:
+            hidden.register_hook(lambda _: watch.switch(BACKWARD))
+        return original_log_probs(to_logits, hidden, *args)
+
+    original_logits, original_log_probs = Backbone.logits, scoring.log_probs_and_entropy
+    optimizer: Any = type(learner.algorithm.policy.optimizer)
+    places: dict[tuple[Any, str], tuple[str, Callable[..., Any] | None]] = {
+        (Sampler, "begin"): (PREFILL, None),
+        (Sampler, "append"): (DECODE, None),
+        (Sampler, "sample"): ("rollout: drawing", None),
+        (VecMonitor, "step_async"): ("rollout: environment", None),
+        (VecMonitor, "step_wait"): ("rollout: environment", None),
+        (WeightedSum, "step"): ("rollout: reward", None),
+        (Backbone, "hidden_states"): (FORWARD, None),
+        (Backbone, "logits"): (HEAD_FORWARD, logits),
+        (scoring, "log_probs_and_entropy"): (LOG_PROBS, log_probs),
+        (torch.Tensor, "backward"): (LOSS_BACKWARD, None),
+        (torch.nn.utils, "clip_grad_norm_"): ("update: optimizer", None),
+        (optimizer, "step"): ("update: optimizer", None),
+        (optimizer, "zero_grad"): ("update: optimizer", None),
+    }
+    functions = {
+        (owner, name): watch.timed(label, function or getattr(owner, name))
+        for (owner, name), (label, function) in places.items()
+    }
+    phases = Phases(lambda phase: watch.switch(f"{phase}: rest"))
+    with replaced(functions), watch.span(""):
+        learner.learn(iterations, phases)
+    # What is neither in a rollout nor in an update is before the first and behind the last.
+    for label in ("", ": rest"):
+        watch.seconds.pop(label, None)
+    return watch
+
+
+def _matrix_products(learner: Learner, iterations: int) -> dict[str, float]:
+    """Seconds of matrix products and attention in rollouts and in updates."""
+    profilers: list[tuple[str, profile]] = []
+
+    def begins(phase: str) -> None:
+        if profilers:
+            profilers[-1][1].stop()
+        if phase:
+            profiler = profile(activities=[ProfilerActivity.CPU])
+            profiler.start()
+            profilers.append((phase, profiler))
+
+    seconds = {"rollout": 0.0, "update": 0.0}
+    learner.learn(iterations, Phases(begins))
+    for phase, profiler in profilers:
+        for event in profiler.key_averages():
+            if event.key in MATRIX_PRODUCTS:
+                seconds[phase] += event.self_cpu_time_total / 1e6
+    return seconds
