@@ -63,7 +63,7 @@ class RunConfig:
     """Pay each token what the score gained by it, or the last token the whole score."""
     every: Literal["token", "word", "sentence"] = "token"
     """How often an immediate score is taken; less often for scores that cost."""
-    max_new_tokens: int = 16
+    max_new_tokens: int = 32
     """Budget of a completion, in tokens."""
     context_length: int | None = None
     """Tokens that an observation holds; None for what the longest prompt needs."""
@@ -75,18 +75,19 @@ class RunConfig:
     prompt_truncation: Literal["error", "left"] = "error"
     """What becomes of prompts that do not fit: refused, or only their end is kept."""
 
-    algo: Literal["ppo", "a2c"] = "ppo"
-    """Stable-Baselines3 algorithm."""
+    algo: Literal["ppo", "sb3-ppo", "sb3-a2c"] = "ppo"
+    """Algorithm: ours, or one of Stable-Baselines3, for comparison: the same, tens of times
+    slower."""
     n_envs: int = 64
     """Texts written side by side."""
-    n_steps: int = 16
+    n_steps: int = 32
     """Tokens that each of them gets between updates."""
     learning_rate: float = 1e-4
     """Step size of the optimizer. The default suits the built-in model; larger ones want less,
     about 1e-5."""
-    batch_size: int = 256
+    batch_size: int = 512
     """Tokens in a mini-batch (PPO); a whole rollout if that is smaller."""
-    n_epochs: int = 2
+    n_epochs: int = 4
     """Passes over the collected tokens in an update (PPO)."""
     gamma: float = 1.0
     """Discount. At 1, immediate and delayed rewards are the same objective."""
@@ -102,6 +103,26 @@ class RunConfig:
     """Largest norm of a gradient."""
     target_kl: float | None = None
     """Stop an update early at this approximate KL divergence (PPO)."""
+    kl_coef: float = 0.05
+    """What it costs to leave the model as it was: penalty on a token's reward for each nat by
+    which it became likelier. 0 for none; Stable-Baselines3's algorithms know none."""
+    target_kl_ref: float | None = None
+    """Let kl_coef follow this KL divergence from the model as it was, in nats a text."""
+
+    temperature: float = 1.0
+    """Divides the logits, in writing and in learning."""
+    top_k: int = 0
+    """Write only the k likeliest tokens; 0 for all."""
+    top_p: float = 1.0
+    """Write only the likeliest tokens that together have this probability; 1 for all."""
+    lora_rank: int | None = None
+    """Train low-rank adapters of this rank; None trains the whole model."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Number type of the transformer; weights, head and losses stay in float32."""
+    gradient_checkpointing: bool = False
+    """Less memory in an update, for about a third more work."""
+    micro_batch_tokens: int = 8_192
+    """Most tokens read at a time in an update: memory and speed, never the result."""
 
     eval_prompts: int = 64
     """Held-out prompts on which the model is judged before and after."""
@@ -120,18 +141,22 @@ class RunConfig:
             "clip_range",
             "max_grad_norm",
             "eval_prompts",
+            "temperature",
+            "micro_batch_tokens",
         )
         for name in above_zero:
             _check(name, getattr(self, name), getattr(self, name) > 0, "above 0")
-        for name in ("seed", "ent_coef", "vf_coef"):
+        for name in ("seed", "ent_coef", "vf_coef", "kl_coef", "top_k"):
             _check(name, getattr(self, name), getattr(self, name) >= 0, "0 or above")
         for name in ("gamma", "gae_lambda"):
             _check(name, getattr(self, name), 0 <= getattr(self, name) <= 1, "from 0 to 1")
-        if self.target_kl is not None:
-            _check("target_kl", self.target_kl, self.target_kl > 0, "above 0")
+        for name in ("target_kl", "target_kl_ref", "lora_rank"):
+            value = getattr(self, name)
+            _check(name, value, value is None or value > 0, "above 0")
+        _check("top_p", self.top_p, 0 < self.top_p <= 1, "above 0 and at most 1")
         rollout = self.n_envs * self.n_steps
         _check("n_envs * n_steps", rollout, rollout > 1, "above 1")
-        if self.algo == "ppo" and self.batch_size < rollout and rollout % self.batch_size:
+        if self.algo == "sb3-ppo" and self.batch_size < rollout and rollout % self.batch_size:
             fits = max(d for d in range(1, self.batch_size + 1) if rollout % d == 0)
             raise ValueError(
                 f"batch_size={self.batch_size} does not divide a rollout of n_envs * n_steps = "
@@ -160,9 +185,21 @@ class RunConfig:
             "prompt_truncation": self.prompt_truncation,
         }
 
+    def policy_kwargs(self) -> dict[str, Any]:
+        """Arguments of `TransformerPolicy`."""
+        return {
+            "model": self.model,
+            "lora": None if self.lora_rank is None else {"r": self.lora_rank},
+            "dtype": self.dtype,
+            "gradient_checkpointing": self.gradient_checkpointing,
+            "temperature": self.temperature,
+            "top_k": self.top_k,
+            "top_p": self.top_p,
+        }
+
     def algorithm_kwargs(self) -> dict[str, Any]:
-        """Arguments of the SB3 algorithm."""
-        shared = {
+        """Arguments of the algorithm."""
+        every = {
             "learning_rate": self.learning_rate,
             "n_steps": self.n_steps,
             "gamma": self.gamma,
@@ -172,16 +209,24 @@ class RunConfig:
             "max_grad_norm": self.max_grad_norm,
             "seed": self.seed,
             "device": self.device,
+            "policy_kwargs": self.policy_kwargs(),
         }
-        if self.algo == "a2c":
-            return shared
-        return {
-            **shared,
+        ppo = {
             "batch_size": min(self.batch_size, self.n_envs * self.n_steps),
             "n_epochs": self.n_epochs,
             "clip_range": self.clip_range,
             "target_kl": self.target_kl,
         }
+        ours = {
+            "kl_coef": self.kl_coef,
+            "target_kl_ref": self.target_kl_ref,
+            "micro_batch_tokens": self.micro_batch_tokens,
+        }
+        return {
+            "ppo": {**every, **ppo, **ours},
+            "sb3-ppo": {**every, **ppo},
+            "sb3-a2c": every,
+        }[self.algo]
 
 
 def _check(name: str, value: Any, fits: bool, expected: str) -> None:

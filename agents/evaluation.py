@@ -7,14 +7,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from stable_baselines3.common.policies import BasePolicy
 
 from agents.episodes import Episode, EpisodeRecorder
+from agents.policy import TransformerPolicy
+from agents.rollout import Rollout
+from agents.sampler import Sampler
 from agents.vec_env import make_sb3_vec_env
 
 
 def evaluate(
-    policy: BasePolicy,
+    policy: TransformerPolicy,
     env_kwargs: Mapping[str, Any],
     prompts: Sequence[Mapping[str, Any]],
     *,
@@ -27,7 +29,7 @@ def evaluate(
     the training that goes on afterwards is what it would have been.
 
     Args:
-        policy: Any SB3 policy for `TextGen-v0`.
+        policy: The policy.
         env_kwargs: Arguments of `TextGen-v0`.
         prompts: The options of `TextGenEnv.reset` for each, such as `{"prompt_index": 3}`.
         seed: Seed of the sampling.
@@ -42,15 +44,18 @@ def evaluate(
     recorder = EpisodeRecorder(num_prompts)
     episodes: dict[int, Episode] = {}
     observations = env.reset()
+    assert isinstance(observations, dict)
     devices = [policy.device] if policy.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
+        sampler = Sampler(policy, num_prompts)
+        rollout = Rollout(sampler, env, observations, deterministic=deterministic)
         while len(episodes) < num_prompts:
-            # Rows that are done go on with another prompt, which nobody reads.
-            actions, _ = policy.predict(observations, deterministic=deterministic)  # type: ignore[arg-type]
-            observations, rewards, dones, infos = env.step(actions)
-            for row, episode in recorder.add(actions, rewards, dones, infos).items():
-                episodes.setdefault(row, episode)
+            step = rollout.step()
+            ended = recorder.add(step.actions, step.rewards, step.dones, step.infos)
+            # What the environment begins next in these rows is not wanted.
+            episodes = {**ended, **episodes}
+            rollout.leave_out(step.dones)
     env.close()
     return [episodes[row] for row in range(num_prompts)]
 

@@ -161,7 +161,7 @@ class Rollout:
         values = np.zeros(len(dones), np.float32)
         cut = [
             row
-            for row in dones.nonzero()[0].tolist()
+            for row in self._rows[dones[self._rows]].tolist()
             if infos[row].get("terminal_observation") is not None
             and infos[row].get("TimeLimit.truncated", False)
         ]

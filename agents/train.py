@@ -14,6 +14,7 @@ from rich.markup import escape
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
+from agents.algorithms.ppo import TokenPPO
 from agents.callbacks import EpisodeCollector, LiveView, SampleLog
 from agents.config import RunConfig
 from agents.episodes import Episode
@@ -26,7 +27,11 @@ from agents.vec_env import make_sb3_vec_env
 from textgym import tasks
 from textgym.tokenizer import Tokenizer
 
-ALGORITHMS: dict[str, type[OnPolicyAlgorithm]] = {"ppo": PPO, "a2c": A2C}
+ALGORITHMS: dict[str, type[OnPolicyAlgorithm]] = {
+    "ppo": TokenPPO,
+    "sb3-ppo": PPO,
+    "sb3-a2c": A2C,
+}
 
 
 def train(config: RunConfig, console: Console | None = None, *, resume: bool = False) -> Path:
@@ -59,10 +64,7 @@ def train(config: RunConfig, console: Console | None = None, *, resume: bool = F
         algorithm = kind.load(run.checkpoint, env=env, device=config.device)
         run.forget_after(algorithm.num_timesteps)
     else:
-        policy_kwargs = {"model": config.model}
-        algorithm = kind(
-            TransformerPolicy, env, policy_kwargs=policy_kwargs, **config.algorithm_kwargs()
-        )
+        algorithm = kind(TransformerPolicy, env, **config.algorithm_kwargs())
     # What goes on must not draw again the prompts and the tokens with which it began.
     algorithm.set_random_seed(_seed(config.seed, algorithm.num_timesteps))
     policy = algorithm.policy

@@ -19,6 +19,7 @@ import json
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="tiny sizes; nothing is written")
     parser.add_argument("--output", type=Path, default=RESULTS, help="directory of the results")
     arguments = parser.parse_args()
+    if "trl" in arguments.only and find_spec("trl") is None:
+        parser.error("section trl needs TRL: pip install trl, or choose others with --only")
     warnings.simplefilter("ignore", FutureWarning)  # of TRL, about names of transformers
 
     everything: dict[str, Any] = {}
@@ -104,6 +107,10 @@ def main() -> None:
         if not arguments.quick:  # what was measured is kept, even if a later section fails
             save(everything, arguments.output)
     show(everything)
+    if arguments.quick:
+        rich.print(
+            "[bold]These sizes say nothing about speed: they show that all of it runs.[/bold]"
+        )
 
 
 def save(everything: dict[str, Any], directory: Path) -> None:

@@ -192,6 +192,7 @@ stats_window_size, tensorboard_log, policy_kwargs, verbose, seed, device: As in 
         self.target_kl_ref = target_kl_ref
         self.micro_batch_tokens = micro_batch_tokens
         self.logits_budget = logits_budget
+        self._episodes = 0
         if _init_setup_model:
             self._setup_model()
 
@@ -207,7 +208,6 @@ stats_window_size, tensorboard_log, policy_kwargs, verbose, seed, device: As in 
         super()._setup_model()
         self.reference = Reference(self.policy).to(self.device) if self.kl_coef > 0 else None
         self._episode_sums = EpisodeSums(self.n_envs)
-        self._episodes = 0
         self._sampler = Sampler(self.policy, self.n_envs)
 
     def _excluded_save_params(self) -> list[str]:

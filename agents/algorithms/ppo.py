@@ -17,7 +17,75 @@ from agents.policy import TransformerPolicy
 
 
 class TokenPPO(TokenOnPolicyAlgorithm):
-    """SB3's PPO for language models: the same updates, tens of times faster."""
+    """PPO as Stable-Baselines3 has it, for language models, tens of times faster.
+
+    Stock `PPO(TransformerPolicy, env)` reads the whole text again for every token: in the rollout,
+    and in each pass of the update. This one keeps keys and values while it writes, and in the
+    update reads every text once. Given the same transitions both take the same step.
+
+    It writes `n_steps` tokens in every environment, estimates advantages (Schulman et al. 2016)
+    and takes `n_epochs` passes of the clipped objective (Schulman et al. 2017,
+    https://arxiv.org/abs/1707.06347) over them.
+
+    Defaults are SB3's but for these:
+
+    * `gamma=1`: with it, paying at every token or at the end is one and the same objective. Give
+      the environment `budget_is_terminal=True`, or nothing holds the value of cut texts in place.
+    * `learning_rate=1e-5`: 3e-4 takes a pre-trained model apart. Small models bear 1e-4.
+    * `n_steps=128`: environments are cheap here, so that there are many, and texts are short.
+    * `batch_size=512`, `n_epochs=4`: as PPO is run on language models (Huang et al. 2023, "The N
+      Implementation Details of RLHF with PPO"); 64 tokens are two or three texts.
+    * Adam's epsilon is 1e-5, as SB3 sets it for PPO; with 1e-8 the first updates go much too far
+      (ibid.).
+
+    Args:
+        policy: `TransformerPolicy`. What belongs to the network is in `policy_kwargs`: `model`,
+            `lora`, `dtype`, `gradient_checkpointing`, `temperature`, `top_k`, `top_p`.
+        env: `TextGen-v0` or any environment with its observations, single, or an SB3 vector
+            environment such as `make_sb3_vec_env` makes.
+        learning_rate: Step size of the optimizer, or a schedule of the remaining progress.
+        n_steps: Tokens that each environment gets between updates. Texts that are not finished go
+            on in the next rollout.
+        batch_size: Tokens of a mini-batch; None for the whole rollout. Texts are not torn apart:
+            mini-batches are as many as they would be, and of about this size.
+        n_epochs: Passes over the rollout in an update.
+        gamma: Discount.
+        gae_lambda: Bias (0) against variance (1) of the advantage estimates.
+        clip_range: Clipping of the probability ratio, or a schedule.
+        clip_range_vf: Clipping of the value's change, or a schedule; None for none. It depends on
+            the scale of the rewards.
+        normalize_advantage: Whether to normalise advantages over each mini-batch.
+        ent_coef: Weight of the entropy bonus.
+        vf_coef: Weight of the value loss.
+        max_grad_norm: Largest norm of a gradient.
+        target_kl: Stop an update when a mini-batch's estimate of the KL divergence from the
+            policy of the rollout is over 1.5 times this; None for never.
+        kl_coef: Penalty on the reward of each token: this, times its log-probability under the
+            policy minus that under the reference, which is the model before training (with an
+            adapter, the model without it). 0 for no reference.
+        target_kl_ref: Let `kl_coef` follow this divergence from the reference, in nats an episode
+            (Ziegler et al. 2019, section 2.2); None leaves it as it is.
+        micro_batch_tokens: Most tokens, prompts and padding among them, that are read at a time in
+            an update. It decides about memory and speed, and never changes the result.
+        logits_budget: Most logits that are held at a time. The same holds for it.
+        stats_window_size: Episodes over which `rollout/` figures are averaged.
+        tensorboard_log: Directory for TensorBoard; None for none.
+        policy_kwargs: Arguments of the policy.
+        verbose: 1 prints a table after every rollout, 2 says more.
+        seed: Seed of prompts, sampling and mini-batches.
+        device: "auto" (a GPU where there is one), "cpu", "cuda", ...
+
+    Raises:
+        ValueError: If an argument is out of its range.
+        TypeError: If the policy is no `TransformerPolicy`.
+
+    Example:
+        >>> from agents import TokenPPO, TransformerPolicy, make_sb3_vec_env
+        >>> env_kwargs = {"budget_is_terminal": True}
+        >>> env = make_sb3_vec_env("TextGen-v0", n_envs=64, env_kwargs=env_kwargs)
+        >>> model = TokenPPO(TransformerPolicy, env, 1e-4, n_steps=32, kl_coef=0.05, verbose=1)
+        >>> model = model.learn(20_000)
+    """
 
     def __init__(
         self,

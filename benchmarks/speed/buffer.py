@@ -53,7 +53,7 @@ def measure(workload: Workload, at_most: float) -> Section:
 
 def _bytes(learner: Learner) -> float:
     """Bytes that the rollout buffer keeps for each token, prompts included."""
-    buffer: Any = learner.algorithm.rollout_buffer  # type: ignore[attr-defined]
+    buffer: Any = learner.algorithm.rollout_buffer
     owners = {id(array): array.nbytes for array in _arrays(vars(buffer), set())}
     return sum(owners.values()) / learner.tokens
 

@@ -8,8 +8,7 @@ Operations are counted as the model needs them, once, whatever an implementation
   layer. A token sees itself and all before it.
 - an update: 3 times the forward pass, as gradients for inputs and weights are a product each.
 
-Norms, activations, softmax, the value head, sampling and the optimizer are not counted. The last
-token of a text is not read, since no token is drawn after it.
+Norms, activations, softmax, the value head, sampling and the optimizer are not counted.
 """
 
 from __future__ import annotations
@@ -40,12 +39,17 @@ def matrix_product_peak(seconds: float = 1.0) -> float:
     return best
 
 
-def forward_operations(workload: Workload) -> float:
-    """Operations of reading `rows` texts of `new` tokens once, with a distribution for each."""
+def operations(workload: Workload, begin: int, end: int, heads: int) -> float:
+    """Operations of reading some tokens of every row, where those before them are read already.
+
+    Args:
+        workload: Its rows and its model.
+        begin: Place of the first token in its row.
+        end: Behind the last.
+        heads: For how many of them there is a distribution over the next token.
+    """
     width = workload.width
     layer = 4 * width**2 + 3 * width * workload.feed_forward
-    read = workload.prompt + workload.new - 1
-    pairs = read * (read + 1) / 2
-    layers = workload.layers * (2 * layer * read + 4 * width * pairs)
-    head = 2 * width * workload.vocabulary * workload.new
-    return workload.rows * (layers + head)
+    pairs = (end * (end + 1) - begin * (begin + 1)) / 2
+    layers = workload.layers * (2 * layer * (end - begin) + 4 * width * pairs)
+    return workload.rows * (layers + 2 * width * workload.vocabulary * heads)

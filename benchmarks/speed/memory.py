@@ -99,7 +99,7 @@ def _fast_update(workload: Workload) -> Cost:
     batch = workload.rows * workload.new
     learner = fast(workload, n_steps=workload.new, batch_size=batch, n_epochs=1, ent_coef=0.01)
     watch = _Watch()
-    learner.algorithm.learn(2 * batch, watch, log_interval=None)
+    learner.learn(2, watch)
     return watch.cost
 
 

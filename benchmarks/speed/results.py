@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import rich
 import torch
 from rich.table import Table
 
-PACKAGES = ("torch", "transformers", "stable-baselines3", "gymnasium", "numpy")
+PACKAGES = ("torch", "transformers", "stable_baselines3", "trl", "gymnasium", "numpy")
 
 
 @dataclass
@@ -88,7 +89,7 @@ def machine() -> dict[str, Any]:
         "threads of torch": torch.get_num_threads(),
         "load average": [round(load, 2) for load in os.getloadavg()],
         "python": platform.python_version(),
-        **{name: version(name) for name in PACKAGES},
+        **{name: version(name) for name in PACKAGES if find_spec(name)},
         "date": time.strftime("%Y-%m-%d"),
     }
 

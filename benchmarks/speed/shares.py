@@ -27,6 +27,7 @@ from textgym.rewards.combine import WeightedSum
 DECODE, PREFILL = "rollout: transformer, one token a row", "rollout: transformer, prompts"
 FORWARD, BACKWARD = "update: layers, forward", "update: layers, backward"
 HEAD_FORWARD, HEAD_BACKWARD = "update: head, forward", "update: head, backward"
+REWARD = "rollout: reward"
 LOG_PROBS = "update: log-probabilities and entropy"
 LOSS_BACKWARD = "update: losses, log-probabilities and entropy, backward"
 TRANSFORMER = {DECODE, PREFILL, FORWARD, BACKWARD, HEAD_FORWARD, HEAD_BACKWARD}
@@ -91,7 +92,13 @@ def measure(rows: int, iterations: int, at_most: float) -> Section:
         for against, percent in elsewhere.items()
     ]
     tokens = iterations * learner.tokens
+    spent = {
+        "rollout without reward": whole["rollout"] / total - stopwatch.seconds[REWARD] / timed,
+        "reward": stopwatch.seconds[REWARD] / timed,
+        "update": whole["update"] / total,
+    }
     notes = [
+        "; ".join(f"{what} {100 * share:.1f}%" for what, share in spent.items()) + " of the time.",
         f"As `textgym train`: {config.n_steps} tokens a row and rollout, {config.n_epochs} epochs "
         f"of mini-batches of {config.batch_size}; {tokens / total:,.0f} tokens/s end to end.",
         f"With timers an iteration took {timed / total:.2f} times as long as without.",
@@ -150,7 +157,7 @@ def _watch(learner: Learner, iterations: int) -> Stopwatch:
         (Sampler, "sample"): ("rollout: drawing", None),
         (VecMonitor, "step_async"): ("rollout: environment", None),
         (VecMonitor, "step_wait"): ("rollout: environment", None),
-        (WeightedSum, "step"): ("rollout: reward", None),
+        (WeightedSum, "step"): (REWARD, None),
         (Backbone, "hidden_states"): (FORWARD, None),
         (Backbone, "logits"): (HEAD_FORWARD, logits),
         (scoring, "log_probs_and_entropy"): (LOG_PROBS, log_probs),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from importlib.util import find_spec
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -23,14 +22,9 @@ class Grpo:
     environment of the other side pays by, and makes `passes` optimizer steps, each over the whole
     batch. Everything that would cost TRL time without need is off: reference model, gradient
     checkpointing, logging, saving, data loader processes.
-
-    Raises:
-        ModuleNotFoundError: If TRL is not installed.
     """
 
     def __init__(self, workload: Workload, passes: int, learning_rate: float) -> None:
-        if find_spec("trl") is None or find_spec("datasets") is None:
-            raise ModuleNotFoundError("this comparison needs TRL: pip install 'trl>=1.16'")
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -95,7 +89,7 @@ class Grpo:
         return [float(self._table[ids].sum()) for ids in completion_ids]
 
 
-class _StepClock(TrainerCallback):  # type: ignore[misc]
+class _StepClock(TrainerCallback):
     """Notes when each optimizer step is over."""
 
     def __init__(self) -> None:
@@ -103,12 +97,3 @@ class _StepClock(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
         self.times.append(time.perf_counter())
-
-
-def versions() -> dict[str, str]:
-    """Version of TRL, if it is there."""
-    if find_spec("trl") is None:
-        return {}
-    from importlib.metadata import version
-
-    return {"trl": version("trl")}

@@ -2,8 +2,35 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
+
+from agents.rollout import Step
+
+FAMILIES = {
+    "bloom": {"n_layer": 2, "n_head": 4},  # alibi
+    "gemma2": {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 4},  # soft caps
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64},
+    "gpt_neo": {
+        "num_layers": 2,
+        "num_heads": 4,
+        "attention_types": [[["global", "local"], 1]],
+        "window_size": 4,
+    },
+    "gpt_neox": {},
+    "llama": {},
+    "mamba": {"state_size": 4, "time_step_rank": 4},
+    "mistral": {"sliding_window": 4},
+    "mpt": {"d_model": 32, "n_heads": 4, "n_layers": 2, "max_seq_len": 64, "expansion_ratio": 2},
+    "opt": {"ffn_dim": 48, "word_embed_proj_dim": 16},  # the head is narrower than the trunk
+    "phi": {},
+    "qwen2": {},
+    "qwen3": {"head_dim": 8},
+    "recurrent_gemma": {"num_hidden_layers": 3, "lru_width": 32, "head_dim": 8},
+    "roberta": {"is_decoder": True, "pad_token_id": 1},
+    "rwkv": {"attention_hidden_size": 32, "context_length": 64},
+}
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -13,3 +40,142 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def make_family():
+    """Builds a tiny random causal LM of one of many families, with 64 positions and 120 tokens."""
+
+    def make(family, **overrides):
+        from transformers import AutoModelForCausalLM
+        from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+        config = CONFIG_MAPPING[family](
+            **{
+                "vocab_size": 120,
+                "hidden_size": 32,
+                "intermediate_size": 48,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 4,
+                "num_key_value_heads": 2,
+                "max_position_embeddings": 64,
+                "bos_token_id": None,
+                "eos_token_id": 0,
+                "pad_token_id": 0,
+                **FAMILIES[family],
+                **overrides,
+            }
+        )
+        for name in ("initializer_range", "init_std"):  # the usual 0.02 hardly tells tokens apart
+            if hasattr(config, name):
+                setattr(config, name, 0.2)
+        torch.manual_seed(0)
+        return AutoModelForCausalLM.from_config(config).eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def shake():
+    """Moves all weights of a policy, as an update would, and those of its fresh value head."""
+
+    def shake(policy, seed=0):
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in policy.parameters():
+                parameter += 0.02 * torch.randn(parameter.shape, generator=generator)
+            policy.value_net.weight += 0.3 * torch.randn(
+                policy.value_net.weight.shape, generator=generator
+            )
+        return policy
+
+    return shake
+
+
+@pytest.fixture
+def text_kwargs(tiny_tokenizer_dir, prompts_file):
+    """Prompts of 1 to 3 tokens, and episodes of 1 to 6: some end with a token, some are cut."""
+    return {
+        "task": {"name": "file", "path": prompts_file},
+        "reward": ["edit_distance", {"name": "length", "weight": 0.5, "target": 4}],
+        "tokenizer": tiny_tokenizer_dir,
+        "max_new_tokens": 6,
+    }
+
+
+@pytest.fixture
+def prescribe(monkeypatch):
+    """Makes policies write given tokens (T, n), a row a step, instead of drawing them.
+
+    Stock algorithms and ours take from the same script, each from its beginning.
+    """
+    from stable_baselines3.common.distributions import CategoricalDistribution
+
+    def prescribe(script):
+        for_stock, for_ours = iter(torch.as_tensor(script)), iter(torch.as_tensor(script))
+
+        def draw(logits):
+            tokens = next(for_ours)
+            return tokens, logits.log_softmax(-1).gather(1, tokens[:, None])[:, 0]
+
+        monkeypatch.setattr(CategoricalDistribution, "sample", lambda _: next(for_stock))
+        monkeypatch.setattr("agents.sampler.draw", draw)
+
+    return prescribe
+
+
+@pytest.fixture(scope="session")
+def fill():
+    """Fills a `TokenRolloutBuffer` as a rollout would, by chance; returns the text of each token.
+
+    Texts go on, end, and are answered: then more than the token that was written is there.
+    """
+
+    def fill(buffer, seed, vocab_size=11, capacity=12):
+        rng = np.random.default_rng(seed)
+        n = buffer.n_envs
+
+        def tokens(most):
+            return rng.integers(1, vocab_size, size=rng.integers(1, most + 1)).tolist()
+
+        def observed(texts):
+            ids, mask = np.zeros((n, capacity), np.int64), np.zeros((n, capacity), np.int8)
+            for row, text in enumerate(texts):
+                ids[row, : len(text)], mask[row, : len(text)] = text, 1
+            return {"input_ids": ids, "attention_mask": mask}
+
+        texts = [tokens(capacity - 1) for _ in range(n)]
+        starts, dones, history = np.ones(n, np.bool_), np.zeros(n, np.bool_), []
+        buffer.reset()
+        buffer.begin(np.arange(n), observed(texts))
+        for _ in range(buffer.buffer_size):
+            history.append(texts)
+            actions, before = rng.integers(vocab_size, size=n), observed(texts)
+            texts = [[*text, action] for text, action in zip(texts, actions.tolist(), strict=True)]
+            dones = (rng.random(n) < 0.15) | np.array([len(text) == capacity for text in texts])
+            answered = (rng.random(n) < 0.1) & ~dones
+            for row in range(n):
+                if dones[row]:
+                    texts[row] = tokens(capacity - 1)
+                elif answered[row]:
+                    texts[row] = (texts[row] + tokens(3))[: capacity - 1]
+            (begun,) = (dones | answered).nonzero()
+            numbers = rng.normal(size=(3, n)).astype(np.float32)
+            step = Step(
+                before,
+                actions,
+                -np.abs(numbers[0]),
+                numbers[1],
+                numbers[2],
+                dones,
+                [{}] * n,
+                np.zeros(n, np.float32),
+                observed(texts),
+                begun,
+            )
+            buffer.add_step(step, starts, buffer.gamma)
+            starts = dones
+        buffer.compute_returns_and_advantage(rng.normal(size=n).astype(np.float32), dones)
+        return history
+
+    return fill

@@ -87,7 +87,7 @@ def test_options_beside_a_config_have_the_last_word(tmp_path: Path) -> None:
         ("model: null", "model is a string, got None"),
         ("reward: null", "reward is a name, a mapping or a list"),
         ("stop: abc", "stop is a list of strings"),
-        ("algo: sac", "algo is one of 'ppo', 'a2c', got 'sac'"),
+        ("algo: sac", "algo is one of 'ppo', 'sb3-ppo', 'sb3-a2c', got 'sac'"),
         ("target_kl: often", "target_kl is a number or null"),
         ("learning_rate: fast", "learning_rate is a number"),
         ("budget_is_terminal: 1", "budget_is_terminal is true or false"),
@@ -126,9 +126,9 @@ def test_values_out_of_range_name_the_setting(field: str, value: float) -> None:
 
 def test_a_batch_that_does_not_divide_the_rollout_names_one_that_does() -> None:
     with pytest.raises(ValueError, match="Give batch_size=192"):
-        RunConfig(n_envs=60, n_steps=16, batch_size=200)
+        RunConfig(algo="sb3-ppo", n_envs=60, n_steps=16, batch_size=200)
     with pytest.raises(ValueError, match="above 1"):
-        RunConfig(n_envs=1, n_steps=1)
+        RunConfig(algo="sb3-ppo", n_envs=1, n_steps=1)
     assert RunConfig(n_envs=2, n_steps=4).algorithm_kwargs()["batch_size"] == 8
 
 

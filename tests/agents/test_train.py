@@ -148,7 +148,7 @@ def test_a2c_delayed_and_a_reward_of_ones_own(
 ) -> None:
     (tmp_path / "mine_for_train.py").write_text("def vowels(text):\n    return text.count('e')\n")
     monkeypatch.chdir(tmp_path)
-    arguments = ["--algo", "a2c", "--timing", "delayed", "--reward", "mine_for_train:vowels"]
+    arguments = ["--algo", "sb3-a2c", "--timing", "delayed", "--reward", "mine_for_train:vowels"]
     assert main(["train", "--output", "run", "--model", model_dir, *arguments, *SMALL]) == 0
     sample = json.loads((tmp_path / "run" / "samples.jsonl").read_text().splitlines()[0])
     assert all(reward == 0 for reward in sample["rewards"][:-1])
