@@ -56,9 +56,11 @@ class SlotCache(Cache):
         num_rows, capacity = self._shape
         columns = int(self.lengths.max()) + 1
         positions = torch.tensor(self.lengths[:, None], device=device)
+        heads = self._slots[0].keys.shape[1]
+        slots = torch.arange(num_rows * heads, device=device).view(num_rows, heads)
+        places = (slots * capacity + positions).flatten()
         for layer in self._slots:
-            layer.places = torch.arange(num_rows, device=device) * capacity + positions[:, 0]
-            layer.columns = columns
+            layer.places, layer.columns = places, columns
         beyond = torch.arange(columns, device=device) > positions
         mask = torch.zeros(num_rows, columns, device=device, dtype=self._slots[0].keys.dtype)
         mask.masked_fill_(beyond, torch.finfo(mask.dtype).min)
@@ -74,7 +76,7 @@ class SlotCache(Cache):
 
 
 class _SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
-    """One layer's keys and values, (n, capacity, heads, width) each: a new token is one stripe."""
+    """One layer's keys and values, (n, heads, capacity, width) each."""
 
     is_sliding = False
     keys: Tensor
@@ -91,17 +93,19 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
             self.lazy_initialization(keys, values)
         index = torch.from_numpy(rows).to(keys.device)
         columns = keys.shape[2]
-        self.keys[index, :columns] = keys.transpose(1, 2)
-        self.values[index, :columns] = values.transpose(1, 2)
+        self.keys[index, :, :columns] = keys
+        self.values[index, :, :columns] = values
 
     def keep(self, rows: NDArray[np.intp]) -> None:
         index = torch.from_numpy(rows).to(self.keys.device)
         self.keys, self.values = self.keys[index], self.values[index]
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        num_rows, capacity = self._shape
+
         def room(states: Tensor) -> Tensor:
             _, heads, _, width = states.shape
-            return states.new_zeros(*self._shape, heads, width)
+            return states.new_zeros(num_rows, heads, capacity, width)
 
         self.keys, self.values = room(key_states), room(value_states)
         self.is_initialized = True
@@ -113,8 +117,8 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         return self._write(self.keys, key_states), self._write(self.values, value_states)
 
     def _write(self, slots: Tensor, states: Tensor) -> Tensor:
-        slots.flatten(0, 1).index_copy_(0, self.places, states[:, :, 0])
-        return slots[:, : self.columns].transpose(1, 2)
+        slots.flatten(0, 2).index_copy_(0, self.places, states.flatten(0, 2))
+        return slots[:, :, : self.columns]
 
     def get_seq_length(self, *args: Any) -> int:
         """Tokens of the longest row; rows say on their own, by position, where they stand."""

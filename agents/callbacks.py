@@ -104,6 +104,10 @@ class LiveView(BaseCallback):
         tokenizer: Shows single tokens.
         console: Where to print.
         samples: Texts shown at a time.
+
+    Attributes:
+        kl: Distance from the model before training in the last rollout, in nats a text; None if
+            the algorithm does not measure it.
     """
 
     def __init__(
@@ -120,6 +124,7 @@ class LiveView(BaseCallback):
         self._console = console
         self._samples = samples
         self._means: list[float] = []
+        self.kl: float | None = None
         self._shown: deque[Episode] = deque(maxlen=samples)
         self._progress = Progress(
             TextColumn("{task.description:<10}"),
@@ -158,6 +163,7 @@ class LiveView(BaseCallback):
         episodes = self._collector.episodes
         if not episodes:
             return
+        self.kl = self.logger.name_to_value.get("objective/kl")
         self._means.append(float(np.mean([episode.score for episode in episodes])))
         self._shown.extend(episodes[: self._samples])
         if not self._console.is_terminal:
@@ -179,11 +185,12 @@ class LiveView(BaseCallback):
         if not self._means:
             return Text("the first texts are being written", style="dim")
         rate = "" if self._rate is None else f", {self._rate:,.0f} a second"
+        kl = "" if self.kl is None else f", KL {self.kl:.1f}"
         return Text.assemble(
             ("mean score ", "dim"),
             (f"{self._means[-1]:+.3f}", "bold"),
             f"  {sparkline(self._means)}  ",
-            (f"{self.num_timesteps:,} tokens{rate}", "dim"),
+            (f"{self.num_timesteps:,} tokens{rate}{kl}", "dim"),
         )
 
 

@@ -34,6 +34,8 @@ _TOKENIZER_FILES = (
 def load_model(source: str | Path) -> nn.Module:
     """Load a causal language model in float32, by built-in name, directory or hub id.
 
+    Of one that was saved with PEFT the adapter can be trained, and nothing else.
+
     Raises:
         FileNotFoundError: If there is no such model.
     """
@@ -51,6 +53,8 @@ def load_model(source: str | Path) -> nn.Module:
             f"config.json and weights, nor a model that the Hugging Face hub gave. ({error})"
         ) from error
     assert isinstance(model, nn.Module)
+    if has_adapter(model):
+        _switch_adapter(model, True)  # transformers loads it frozen
     return model
 
 
@@ -130,8 +134,21 @@ def without_adapter(model: Any) -> Iterator[None]:
         with model.disable_adapter():
             yield
         return
-    model.disable_adapters()  # of a model that was loaded together with its adapter
+    _switch_adapter(model, False)  # of a model that was loaded together with its adapter
     try:
         yield
     finally:
-        model.enable_adapters()
+        _switch_adapter(model, True)
+
+
+def _switch_adapter(model: nn.Module, on: bool) -> None:
+    """Switch the adapter that transformers put into a model on or off.
+
+    Its own `enable_adapters` leaves layers off that were saved whole ("modules_to_save").
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils import ModulesToSaveWrapper
+
+    for module in model.modules():
+        if isinstance(module, (BaseTunerLayer, ModulesToSaveWrapper)):
+            module.enable_adapters(on)

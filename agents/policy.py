@@ -59,7 +59,7 @@ class CausalLMExtractor(BaseFeaturesExtractor):
             ValueError: If ids or mask are not whole numbers, or a row does not begin with a token.
         """
         features: NextToken = self.backbone(
-            _whole(observations, "input_ids"), _whole(observations, "attention_mask")
+            *(whole_numbers(key, observations[key]) for key in ("input_ids", "attention_mask"))
         )
         return features
 
@@ -268,16 +268,18 @@ def _checked_context_length(space: spaces.Space[Any]) -> int:
     )
 
 
-def _whole(observations: dict[str, Tensor], key: str) -> Tensor:
+def whole_numbers(key: str, observed: Tensor) -> Tensor:
     """An observation's whole numbers as int64; SB3 casts every Box to float32.
 
     float32 holds each id below 2**24 exactly.
+
+    Raises:
+        ValueError: If they are not whole numbers.
     """
-    given = observations[key]
-    whole = given.long()
-    if given.is_floating_point() and not torch.equal(whole.to(given.dtype), given):
+    whole = observed.long()
+    if observed.is_floating_point() and not torch.equal(whole.to(observed.dtype), observed):
         raise ValueError(
-            f"{key} are not whole numbers (the first row begins with {given[0, :4].tolist()}): "
+            f"{key} are not whole numbers (the first row begins with {observed[0, :4].tolist()}): "
             "something normalised the observations. Use VecNormalize(..., norm_obs=False)."
         )
     return whole

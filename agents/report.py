@@ -16,6 +16,7 @@ from textgym.tokenizer import Tokenizer
 
 CURVES = {
     "rollout/ep_rew_mean": "score of a text (mean)",
+    "objective/kl": "distance from the model before training (KL, nats a text)",
     "train/approx_kl": "change of the policy in an update (approximate KL, nats)",
     "train/entropy_loss": "entropy of the next token (nats)",
 }

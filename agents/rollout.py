@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 
+from agents.policy import whole_numbers
 from agents.sampler import Sampler
 
 
@@ -73,15 +74,18 @@ class Rollout:
         self._sampler = sampler
         self._rows = np.arange(env.num_envs)
         self._observations = observations
-        self._ids = np.empty_like(observations["input_ids"])
+        self._ids = np.empty(observations["input_ids"].shape, np.int64)
         self._lengths = np.zeros(env.num_envs, np.int64)
         self._unread = self._rows
+        for key in ("input_ids", "attention_mask"):
+            whole_numbers(key, torch.as_tensor(observations[key]))
         self._place(self._rows)
 
     @torch.no_grad()
     def step(self) -> Step:
         """Draw a token in every row, and let the environment answer."""
         policy, rows = self._policy, self._rows
+        self._check_room()
         with policy.backbone.autocast():
             self._read(self._unread)
             drawn = self._sampler.sample(deterministic=self._deterministic)
@@ -99,9 +103,8 @@ class Rollout:
         self._ids[rows, self._lengths[rows]] = actions[rows]
         self._lengths[rows] += 1
         terminal_values = self._terminal_values(dones, infos)
-        new_ids, new_mask = new_observations["input_ids"], new_observations["attention_mask"]
-        same = (new_ids == self._ids).all(1) & (new_mask.sum(1, dtype=np.int64) == self._lengths)
-        (begun,) = np.logical_or(dones, ~same).nonzero()
+        goes_on = self._is_as_written(new_observations, slice(None))
+        (begun,) = np.logical_or(dones, ~goes_on).nonzero()
         step = Step(
             self._observations,
             actions,
@@ -128,7 +131,7 @@ class Rollout:
         """
         with self._policy.backbone.autocast():
             self._read(self._unread[rows[self._unread]])
-            values = self._spread(self._sampler.values().cpu().numpy(), np.float32)
+        values = self._spread(self._sampler.values().cpu().numpy(), np.float32)
         return np.where(rows, values, np.float32(0))
 
     def leave_out(self, rows: NDArray[np.bool_]) -> None:
@@ -145,8 +148,35 @@ class Rollout:
 
     def _place(self, rows: NDArray[np.intp]) -> None:
         """Take the texts of rows as they were observed."""
+        mask = self._observations["attention_mask"][rows]
+        if not mask[:, 0].all():
+            raise ValueError(
+                f"row {rows[mask[:, 0].argmin()]} of attention_mask does not begin with 1. Rows "
+                "hold at least one token and are padded on the right, as TextGen-v0 gives them."
+            )
         self._ids[rows] = self._observations["input_ids"][rows]
-        self._lengths[rows] = self._observations["attention_mask"][rows].sum(1, dtype=np.int64)
+        self._lengths[rows] = mask.sum(1, dtype=np.int64)
+
+    def _check_room(self) -> None:
+        context_length = self._ids.shape[1]
+        (full,) = (self._lengths[self._rows] == context_length).nonzero()
+        if len(full):
+            raise ValueError(
+                f"the text of row {self._rows[full[0]]} fills the context_length of "
+                f"{context_length} and its episode goes on. End episodes in time, or give the "
+                "environment a larger context_length."
+            )
+
+    def _is_as_written(
+        self, observations: Mapping[str, NDArray[Any]], rows: slice | int
+    ) -> NDArray[np.bool_]:
+        """Whether what is observed in rows is what was written there, bool (k,) or of one row."""
+        ids, mask = observations["input_ids"], observations["attention_mask"]
+        same_ids = (ids == self._ids[rows]).all(-1)
+        as_written: NDArray[np.bool_] = same_ids & (
+            mask.sum(-1, dtype=np.int64) == self._lengths[rows]
+        )
+        return as_written
 
     def _read(self, rows: NDArray[np.intp]) -> None:
         if len(rows):
@@ -169,7 +199,7 @@ class Rollout:
             values[cut] = self._spread(self._sampler.values().cpu().numpy(), np.float32)[cut]
         for row in cut:
             observation = infos[row]["terminal_observation"]
-            if not np.array_equal(observation["input_ids"], self._ids[row]):
+            if not self._is_as_written(observation, row):
                 tensors, _ = self._policy.obs_to_tensor(observation)
                 values[row] = self._policy.predict_values(tensors).item()  # type: ignore[operator]
         return values

@@ -35,7 +35,7 @@ class Sampling:
                 f"temperature must be above 0, got {self.temperature}. For the likeliest token "
                 "each time predict with deterministic=True."
             )
-        if self.top_k < 0 or self.top_k != int(self.top_k):
+        if not isinstance(self.top_k, int) or self.top_k < 0:
             raise ValueError(f"top_k is a number of tokens, or 0 for all, got {self.top_k}.")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p must be above 0 and at most 1, got {self.top_p}.")

@@ -110,9 +110,10 @@ def train(config: RunConfig, console: Console | None = None, *, resume: bool = F
     plot_curves(run.progress, run.curves, mean_score(before), mean_score(after))
     write_page(run.page, before, after, tokenizer)
     console.print(comparison(before, after, tokenizer))
+    kl = "" if view.kl is None else f", at a KL of {view.kl:.1f} nats a text"
     console.print(
         f"{judge.what}: mean score {mean_score(before):+.3f} before, "
-        f"[bold]{mean_score(after):+.3f}[/] after {steps:,} tokens in {seconds:.0f} s",
+        f"[bold]{mean_score(after):+.3f}[/] after {steps:,} tokens in {seconds:.0f} s{kl}",
         soft_wrap=True,
     )
     say(console, f"curves   {run.curves}\nsamples  {run.page}\nmodel    {run.model}")

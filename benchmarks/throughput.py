@@ -14,6 +14,11 @@ warmed up first, and medians count. The other sides are stock Stable-Baselines3,
 
 from __future__ import annotations
 
+import os
+
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
 import argparse
 import json
 import warnings

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import warnings
 from tempfile import TemporaryDirectory
@@ -25,7 +24,6 @@ class Grpo:
     """
 
     def __init__(self, workload: Workload, passes: int, learning_rate: float) -> None:
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             from datasets import Dataset

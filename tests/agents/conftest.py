@@ -93,10 +93,14 @@ def shake():
 
 
 @pytest.fixture
-def text_kwargs(tiny_tokenizer_dir, prompts_file):
-    """Prompts of 1 to 3 tokens, and episodes of 1 to 6: some end with a token, some are cut."""
+def text_kwargs(tiny_tokenizer_dir, tmp_path):
+    """Prompts of 1 to 5 tokens, and episodes of 1 to 6: some end with a token, some are cut."""
+    prompts = ["abcde"[:length] for length in range(1, 6)] * 4
+    rows = [f'{{"prompt": "{prompt}", "reference": "{prompt[::-1]}"}}' for prompt in prompts]
+    path = tmp_path / "texts.jsonl"
+    path.write_text("\n".join(rows), encoding="utf-8")
     return {
-        "task": {"name": "file", "path": prompts_file},
+        "task": {"name": "file", "path": str(path)},
         "reward": ["edit_distance", {"name": "length", "weight": 0.5, "target": 4}],
         "tokenizer": tiny_tokenizer_dir,
         "max_new_tokens": 6,

@@ -4,11 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from transformers import LlamaForCausalLM
-from transformers.utils import logging
 
 from agents.backbone import Backbone, left_padded
-from agents.models import load_model, model_source, no_progress_bars, tokenizer_files
-from textgym.tokenizer import BUILTIN_DIRECTORY
 
 LENGTHS = [3, 17, 1, 9]
 
@@ -196,63 +193,6 @@ def test_left_padding_moves_tokens_to_the_right_edge(lengths, surplus, dtype):
         assert padded["input_ids"][row, padding:].tolist() == ids[row, :length].tolist()
         assert padded["attention_mask"][row].tolist() == [0] * padding + [1] * length
         assert padded["position_ids"][row].tolist() == [0] * padding + list(range(length))
-
-
-def test_the_builtin_model_is_loaded_in_float32():
-    model = load_model("builtin")
-    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
-    assert model_source("builtin") == str(BUILTIN_DIRECTORY)
-
-
-def test_a_model_is_loaded_from_a_directory(make_model, tmp_path, capfd):
-    saved = make_model()
-    saved.save_pretrained(tmp_path)
-    capfd.readouterr()
-    loaded = load_model(tmp_path)
-    assert capfd.readouterr() == ("", "")
-    ids = batch([9], 9, 257)[0]
-    assert type(loaded) is type(saved)
-    assert torch.equal(loaded(ids).logits, saved(ids).logits)
-    assert model_source(tmp_path) == model_source(loaded) == str(tmp_path)
-    assert model_source(saved) is None
-
-
-@pytest.mark.parametrize("name", ["/no/such/model", "empty", "~/no/such/model"])
-def test_a_model_that_is_not_there(name, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match=f"no model '{name}'.*'builtin', nor a directory"):
-        load_model(name)
-
-
-def test_tokenizer_files_of_a_directory(tiny_tokenizer_dir, tmp_path):
-    files = tokenizer_files(tiny_tokenizer_dir)
-    assert [path.name for path in files] == ["tokenizer.json", "tokenizer_config.json"]
-    assert tokenizer_files(str(tmp_path)) == tokenizer_files("/no/such/model") == []
-
-
-def test_tokenizer_files_of_a_hub_id_come_from_the_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    repository = tmp_path / "models--someone--letters"
-    snapshot = repository / "snapshots" / "abc"
-    snapshot.mkdir(parents=True)
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text("abc")
-    (snapshot / "tokenizer.json").write_text("{}")
-    assert tokenizer_files("someone/letters") == [snapshot / "tokenizer.json"]
-    assert tokenizer_files("someone/else") == []
-
-
-@pytest.mark.parametrize("shown", [True, False])
-def test_progress_bars_are_as_before_afterwards(shown):
-    before = logging.is_progress_bar_enabled()
-    try:
-        (logging.enable_progress_bar if shown else logging.disable_progress_bar)()
-        with no_progress_bars():
-            assert not logging.is_progress_bar_enabled()
-        assert logging.is_progress_bar_enabled() is shown
-    finally:
-        (logging.enable_progress_bar if before else logging.disable_progress_bar)()
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft's own
