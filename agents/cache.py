@@ -93,8 +93,8 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
             self.lazy_initialization(keys, values)
         index = torch.from_numpy(rows).to(keys.device)
         columns = keys.shape[2]
-        self.keys[index, :, :columns] = keys
-        self.values[index, :, :columns] = values
+        self.keys[index, :, :columns] = keys.to(self.keys.dtype)
+        self.values[index, :, :columns] = values.to(self.values.dtype)
 
     def keep(self, rows: NDArray[np.intp]) -> None:
         index = torch.from_numpy(rows).to(self.keys.device)
@@ -102,10 +102,14 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         num_rows, capacity = self._shape
+        device, dtype = key_states.device.type, key_states.dtype
+        if torch.is_autocast_enabled(device):
+            # What attention will read them in; rotary keys come in float32, and values do not.
+            dtype = torch.get_autocast_dtype(device)
 
         def room(states: Tensor) -> Tensor:
             _, heads, _, width = states.shape
-            return states.new_zeros(num_rows, heads, capacity, width)
+            return states.new_zeros(num_rows, heads, capacity, width, dtype=dtype)
 
         self.keys, self.values = room(key_states), room(value_states)
         self.is_initialized = True
@@ -117,7 +121,7 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         return self._write(self.keys, key_states), self._write(self.values, value_states)
 
     def _write(self, slots: Tensor, states: Tensor) -> Tensor:
-        slots.flatten(0, 2).index_copy_(0, self.places, states.flatten(0, 2))
+        slots.flatten(0, 2).index_copy_(0, self.places, states.flatten(0, 2).to(slots.dtype))
         return slots[:, :, : self.columns]
 
     def get_seq_length(self, *args: Any) -> int:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,8 @@ from stable_baselines3.common.utils import explained_variance
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 
+from agents.algorithms.logs import log_episodes, log_update
+from agents.algorithms.token_batch import TokenBatch, TokenSums
 from agents.buffer import Segment, TokenRolloutBuffer
 from agents.episode_sums import EpisodeSums
 from agents.losses import adapted_kl_coef, approximate_kl, normalized
@@ -26,62 +27,6 @@ from agents.policy import TransformerPolicy
 from agents.reference import Reference
 from agents.rollout import Rollout
 from agents.sampler import Sampler
-from agents.scoring import SequenceBatch
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """What a loss may look at: m tokens of a mini-batch, float32 (m,) each.
-
-    Attributes:
-        log_probs: Under the policy as it is, with gradient.
-        entropies: Of the distributions that they are from, with gradient.
-        values: Of the states in which they were drawn, with gradient.
-        old_log_probs: Under the policy of the rollout.
-        old_values: From the rollout.
-        advantages: Normalised over the mini-batch, if that is wanted.
-        returns: What the critic should say.
-    """
-
-    log_probs: Tensor
-    entropies: Tensor
-    values: Tensor
-    old_log_probs: Tensor
-    old_values: Tensor
-    advantages: Tensor
-    returns: Tensor
-
-    @property
-    def log_ratio(self) -> Tensor:
-        """Logarithm of the probability now over that in the rollout."""
-        return self.log_probs - self.old_log_probs
-
-
-@dataclass(frozen=True)
-class Sums:
-    """Sums over tokens. They stay on their device until a mean is asked for.
-
-    Attributes:
-        count: Number of tokens.
-        totals: Sums by name.
-    """
-
-    count: int = 0
-    totals: Mapping[str, Tensor] = field(default_factory=dict)
-
-    def __add__(self, other: Sums) -> Sums:
-        """Sums over the tokens of both."""
-        names = self.totals.keys() | other.totals.keys()
-        zero = torch.zeros(())
-        return Sums(
-            self.count + other.count,
-            {n: self.totals.get(n, zero) + other.totals.get(n, zero) for n in sorted(names)},
-        )
-
-    def mean(self) -> dict[str, float]:
-        """Means over the tokens, by name."""
-        names, totals = zip(*self.totals.items(), strict=True)
-        return dict(zip(names, (torch.stack(totals) / self.count).tolist(), strict=True))
 
 
 class TokenOnPolicyAlgorithm(OnPolicyAlgorithm):
@@ -197,11 +142,11 @@ stats_window_size, tensorboard_log, policy_kwargs, verbose, seed, device: As in 
             self._setup_model()
 
     @abstractmethod
-    def _policy_loss(self, tokens: Tokens) -> tuple[Tensor, dict[str, Tensor]]:
+    def _policy_loss(self, tokens: TokenBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """The actor's loss of each token, (m,), and numbers to log the means of, (m,) by name."""
 
     @abstractmethod
-    def _value_loss(self, tokens: Tokens) -> tuple[Tensor, dict[str, Tensor]]:
+    def _value_loss(self, tokens: TokenBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """The critic's loss of each token, (m,), and numbers to log the means of, (m,) by name."""
 
     def _setup_model(self) -> None:
@@ -265,9 +210,9 @@ stats_window_size, tensorboard_log, policy_kwargs, verbose, seed, device: As in 
         seconds = time.perf_counter() - started
         self.logger.record("time/rollout_tokens_per_second", rollout_buffer.rewards.size / seconds)
 
-        self._penalize(rollout_buffer)
+        self._score_again(rollout_buffer)
+        self._sum_up(rollout_buffer, np.stack(paid), dones)
         rollout_buffer.compute_returns_and_advantage(last_values, dones)
-        self._log_episodes(rollout_buffer, np.stack(paid), dones)
         callback.update_locals(locals())
         callback.on_rollout_end()
         return True
@@ -277,10 +222,10 @@ stats_window_size, tensorboard_log, policy_kwargs, verbose, seed, device: As in 
         started = time.perf_counter()
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
-        passes: list[Sums] = []
+        passes: list[TokenSums] = []
         goes_on = True
         while goes_on and len(passes) < self.n_epochs:
-            passes.append(Sums())
+            passes.append(TokenSums())
             for segments in self.rollout_buffer.mini_batches(self.batch_size):
                 batch = self._gradients(segments)
                 passes[-1] += batch
@@ -292,13 +237,18 @@ stats_window_size, tensorboard_log, policy_kwargs, verbose, seed, device: As in 
                 self.policy.optimizer.step()
             self._n_updates += 1
         self.policy.optimizer.zero_grad()
-        every = sum(passes, Sums())
+        every = sum(passes, TokenSums())
         last = {"last_loss": batch.mean()["loss"], "last_approx_kl": passes[-1].mean()["approx_kl"]}
-        self._log_update({**every.mean(), **last})
+        log_update(self.logger, {**every.mean(), **last})
+        record, buffer = self.logger.record, self.rollout_buffer
+        explained = explained_variance(buffer.values.flatten(), buffer.returns.flatten())
+        record("train/explained_variance", explained)
+        record("train/n_updates", self._n_updates, exclude="tensorboard")
+        record("lr", self.policy.optimizer.param_groups[0]["lr"])
         seconds = time.perf_counter() - started
-        self.logger.record("time/update_tokens_per_second", every.count / seconds)
+        record("time/update_tokens_per_second", every.count / seconds)
 
-    def _gradients(self, segments: Sequence[Segment]) -> Sums:
+    def _gradients(self, segments: Sequence[Segment]) -> TokenSums:
         """Put the gradient of a mini-batch's mean loss into the parameters.
 
         The sequences are read in parts. Losses are added up over all and divided by the number of
@@ -316,7 +266,7 @@ stats_window_size, tensorboard_log, policy_kwargs, verbose, seed, device: As in 
             where = torch.from_numpy(places).to(device)
             advantages[where] = normalized(advantages[where])
         self.policy.optimizer.zero_grad()
-        sums = Sums()
+        sums = TokenSums()
         for batch in buffer.sequence_batches(segments, self.micro_batch_tokens):
             values, log_probs, entropies = self.policy.evaluate_sequences(batch, self.logits_budget)
             where = torch.from_numpy(batch.places).to(device)
@@ -324,7 +274,7 @@ stats_window_size, tensorboard_log, policy_kwargs, verbose, seed, device: As in 
                 buffer.to_torch(column.reshape(-1)[batch.places], copy=False)
                 for column in (buffer.log_probs, buffer.values, buffer.returns)
             )
-            tokens = Tokens(
+            tokens = TokenBatch(
                 log_probs,
                 entropies,
                 values,
@@ -337,100 +287,58 @@ stats_window_size, tensorboard_log, policy_kwargs, verbose, seed, device: As in 
             value_loss, of_critic = self._value_loss(tokens)
             loss = policy_loss - self.ent_coef * entropies + self.vf_coef * value_loss
             (loss.sum() / len(places)).backward()  # type: ignore[no-untyped-call]
-            ratio = tokens.log_ratio.exp()
+            log_ratio = tokens.log_ratio.detach()
             logged = {
                 "loss": loss,
                 "policy_loss": policy_loss,
                 "value_loss": value_loss,
                 "entropy": entropies,
-                "approx_kl": approximate_kl(tokens.log_ratio),
-                "ratio": ratio,
-                "ratio_squared": ratio**2,
+                "approx_kl": approximate_kl(log_ratio),
+                "ratio": log_ratio.exp(),
+                "ratio_squared": (2 * log_ratio).exp(),
                 **of_actor,
                 **of_critic,
             }
-            sums += Sums(len(batch.places), {k: v.detach().sum() for k, v in logged.items()})
+            sums += TokenSums(len(batch.places), {k: v.detach().sum() for k, v in logged.items()})
         return sums
 
     @torch.no_grad()
-    def _penalize(self, buffer: TokenRolloutBuffer) -> None:
-        """Take the KL penalty from the rewards: one pass over what was written.
+    def _score_again(self, buffer: TokenRolloutBuffer) -> None:
+        """Score what was written by reading it as an update does: one pass a rollout.
 
-        In bfloat16 a cache and a whole text give probabilities that differ by some percent. The
-        update would take that for a change of the policy, so that they are made again its way.
+        The reference model has seen nothing of it yet. And in bfloat16 a cache and a whole text
+        give probabilities that differ by some percent, which an update would take for a change
+        of the policy.
         """
-        again = self.policy.backbone.dtype != "float32"
-        if not again and self.reference is None:
+        rounded = self.policy.backbone.dtype != "float32"
+        if not rounded and self.reference is None:
             return
-        for batch in self._everything(buffer):
-            if again:
+        for batch in buffer.sequence_batches(buffer.segments, self.micro_batch_tokens):
+            scores: dict[str, Tensor] = {}
+            if rounded:
                 values, log_probs, _ = self.policy.evaluate_sequences(batch, self.logits_budget)
-                buffer.values.reshape(-1)[batch.places] = values.cpu().numpy()
-                buffer.log_probs.reshape(-1)[batch.places] = log_probs.cpu().numpy()
+                scores.update(values=values, log_probs=log_probs)
             if self.reference is not None:
-                ref_log_probs = self.reference.log_probs(batch, self.logits_budget)
-                buffer.ref_log_probs.reshape(-1)[batch.places] = ref_log_probs.cpu().numpy()
-        if self.reference is not None:
-            buffer.rewards -= self.kl_coef * (buffer.log_probs - buffer.ref_log_probs)
+                scores["ref_log_probs"] = self.reference.log_probs(batch, self.logits_budget)
+            for name, column in scores.items():
+                getattr(buffer, name).reshape(-1)[batch.places] = column.cpu().numpy()
 
-    def _everything(self, buffer: TokenRolloutBuffer) -> Iterator[SequenceBatch]:
-        return buffer.sequence_batches(buffer.segments, self.micro_batch_tokens)
-
-    def _log_episodes(
+    def _sum_up(
         self, buffer: TokenRolloutBuffer, paid: NDArray[np.float32], last_dones: NDArray[np.bool_]
     ) -> None:
-        """Log means over the episodes that ended, and let the KL coefficient follow its target."""
-        dones = np.concatenate([buffer.episode_starts[1:], last_dones[None]]).astype(np.bool_)
-        steps = {
-            "scores": paid,
-            "entropy": -buffer.log_probs,
-            "length": np.ones_like(paid),
-        }
+        """Take the KL penalty from the rewards, and log the episodes that ended."""
+        steps = {"score": paid, "entropy": -buffer.log_probs, "length": np.ones_like(paid)}
         if self.reference is not None:
             steps["kl"] = buffer.log_probs - buffer.ref_log_probs
             steps["penalty"] = -self.kl_coef * steps["kl"]
+            buffer.rewards += steps["penalty"]
             self.logger.record("objective/kl_coef", self.kl_coef)
+        dones = np.concatenate([buffer.episode_starts[1:], last_dones[None]])
         ended = self._episode_sums.add(steps, dones)
-        lengths = ended["length"]
-        self._episodes += len(lengths)
-        if not len(lengths):
-            return
-        record = self.logger.record
-        scores = float(ended["scores"].mean())
-        record("objective/scores", scores)
-        record("objective/entropy", float(ended["entropy"].mean()))
-        if self.reference is not None:
-            kl, penalty = float(ended["kl"].mean()), float(ended["penalty"].mean())
-            record("objective/kl", kl)
-            record("objective/non_score_reward", penalty)
-            record("objective/rlhf_reward", scores + penalty)
-            if self.target_kl_ref is not None:
-                self.kl_coef = adapted_kl_coef(self.kl_coef, kl, self.target_kl_ref)
-        record("completions/mean_length", float(lengths.mean()))
-        record("completions/min_length", float(lengths.min()))
-        record("completions/max_length", float(lengths.max()))
-        record("episode", self._episodes)
-
-    def _log_update(self, mean: Mapping[str, float]) -> None:
-        """Log an update under SB3's names, and under those that language models are trained by.
-
-        Args:
-            mean: Means over all tokens that were read, by the names of `_gradients`; "last_loss"
-                and "last_approx_kl" are those of the last mini-batch and of the last pass.
-        """
-        record, buffer = self.logger.record, self.rollout_buffer
-        record("train/entropy_loss", -mean["entropy"])
-        record("train/policy_gradient_loss", mean["policy_loss"])
-        record("train/value_loss", mean["value_loss"])
-        record("train/approx_kl", mean["last_approx_kl"])
-        record("train/loss", mean["last_loss"])
-        explained = explained_variance(buffer.values.flatten(), buffer.returns.flatten())
-        record("train/explained_variance", explained)
-        record("train/n_updates", self._n_updates, exclude="tensorboard")
-        record("policy/approxkl_avg", mean["approx_kl"])
-        record("policy/entropy_avg", mean["entropy"])
-        record("loss/policy_avg", mean["policy_loss"])
-        record("loss/value_avg", mean["value_loss"])
-        record("val/ratio", mean["ratio"])
-        record("val/ratio_var", max(mean["ratio_squared"] - mean["ratio"] ** 2, 0.0))
-        record("lr", self.policy.optimizer.param_groups[0]["lr"])
+        log_episodes(self.logger, ended)
+        self._episodes += len(ended["length"])
+        self.logger.record("episode", self._episodes)
+        if self.target_kl_ref is not None and len(ended["kl"]):
+            self.kl_coef = adapted_kl_coef(
+                self.kl_coef, float(ended["kl"].mean()), self.target_kl_ref
+            )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,7 +9,8 @@ from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.utils import FloatSchedule
 from torch import Tensor
 
-from agents.algorithms.base import TokenOnPolicyAlgorithm, Tokens
+from agents.algorithms.base import TokenOnPolicyAlgorithm
+from agents.algorithms.token_batch import TokenBatch
 from agents.log_probs import LOGITS_BUDGET
 from agents.losses import clipped_surrogate, value_loss
 from agents.policy import TransformerPolicy
@@ -152,13 +152,13 @@ class TokenPPO(TokenOnPolicyAlgorithm):
         if self.clip_range_vf is not None:
             self.clip_range_vf = FloatSchedule(self.clip_range_vf)
 
-    def _policy_loss(self, tokens: Tokens) -> tuple[Tensor, dict[str, Tensor]]:
+    def _policy_loss(self, tokens: TokenBatch) -> tuple[Tensor, dict[str, Tensor]]:
         clip_range = self.clip_range(self._current_progress_remaining)
         clipped = (tokens.log_ratio.exp() - 1).abs() > clip_range
         loss = clipped_surrogate(tokens.log_ratio, tokens.advantages, clip_range)
         return loss, {"clip_fraction": clipped.float()}
 
-    def _value_loss(self, tokens: Tokens) -> tuple[Tensor, dict[str, Tensor]]:
+    def _value_loss(self, tokens: TokenBatch) -> tuple[Tensor, dict[str, Tensor]]:
         values, old_values = tokens.values, tokens.old_values
         if self.clip_range_vf is None:
             return value_loss(values, tokens.returns, old_values, None), {}
@@ -167,12 +167,10 @@ class TokenPPO(TokenOnPolicyAlgorithm):
         loss = value_loss(values, tokens.returns, old_values, clip_range_vf)
         return loss, {"value_clip_fraction": clipped.float()}
 
-    def _log_update(self, mean: Mapping[str, float]) -> None:
-        super()._log_update(mean)
-        progress, record = self._current_progress_remaining, self.logger.record
-        record("train/clip_range", self.clip_range(progress))
-        record("train/clip_fraction", mean["clip_fraction"])
-        record("policy/clipfrac_avg", mean["clip_fraction"])
+    def train(self) -> None:
+        """Learn from the rollout; see SB3."""
+        super().train()
+        progress = self._current_progress_remaining
+        self.logger.record("train/clip_range", self.clip_range(progress))
         if self.clip_range_vf is not None:
-            record("train/clip_range_vf", self.clip_range_vf(progress))
-            record("val/clipfrac_avg", mean["value_clip_fraction"])
+            self.logger.record("train/clip_range_vf", self.clip_range_vf(progress))
