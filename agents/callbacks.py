@@ -163,7 +163,8 @@ class LiveView(BaseCallback):
         episodes = self._collector.episodes
         if not episodes:
             return
-        self.kl = self.logger.name_to_value.get("objective/kl")
+        kl = self.logger.name_to_value.get("objective/kl")
+        self.kl = None if kl is None else round(kl, 1) + 0.0  # never -0.0
         self._means.append(float(np.mean([episode.score for episode in episodes])))
         self._shown.extend(episodes[: self._samples])
         if not self._console.is_terminal:

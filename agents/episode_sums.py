@@ -19,6 +19,11 @@ class EpisodeSums:
         self._running: dict[str, NDArray[np.float64]] = {}
         self._num_envs = num_envs
 
+    def begin(self, rows: NDArray[np.bool_]) -> None:
+        """Forget what is known of rows, bool (n,), whose episodes were left for new ones."""
+        for running in self._running.values():
+            running[rows] = 0
+
     def add(
         self, steps: Mapping[str, NDArray[np.float32]], dones: NDArray[np.bool_]
     ) -> dict[str, NDArray[np.float64]]:

@@ -63,13 +63,15 @@ class _LogProbAndEntropy(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         probabilities = logits.softmax(-1)
         # log Z, from the likeliest token: a third of the time of logsumexp.
-        log_normalizer = logits.amax(-1, keepdim=True) - probabilities.amax(-1, keepdim=True).log()
+        largest = logits.amax(-1, keepdim=True)
+        log_of_largest = probabilities.amax(-1, keepdim=True).log()
         # H = log Z - E[z]
         mean = torch.linalg.vecdot(probabilities, logits)[:, None]
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(logits, probabilities, mean, tokens)
         chosen = logits.gather(1, tokens[:, None])
-        return (chosen - log_normalizer)[:, 0], (log_normalizer - mean)[:, 0]
+        log_probs = (chosen - largest) + log_of_largest
+        return log_probs[:, 0], (largest - mean - log_of_largest)[:, 0]
 
     @staticmethod
     def backward(

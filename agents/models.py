@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -118,8 +119,23 @@ def with_lora(model: nn.Module, lora: bool | Mapping[str, Any]) -> nn.Module:
         raise ValueError("the model has an adapter already, which is trained on; leave lora out.")
     arguments = {} if lora is True else dict(lora or {})
     config = peft.LoraConfig(**{"task_type": "CAUSAL_LM", **arguments})
-    adapted: nn.Module = peft.get_peft_model(model, config)
+    _take_out_adapter(model)  # which is in a model that SB3 saved together with its policy
+    with warnings.catch_warnings():
+        # PEFT asks transformers under a name that transformers gave up.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        adapted: nn.Module = peft.get_peft_model(model, config)
     return adapted
+
+
+def _take_out_adapter(model: nn.Module) -> None:
+    """Make a model what it was before `with_lora` changed it."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layers = [(n, m) for n, m in model.named_modules() if isinstance(m, BaseTunerLayer)]
+    for name, layer in layers:
+        model.set_submodule(name, layer.get_base_layer())
+    if layers:
+        del model.peft_config
 
 
 def has_adapter(model: nn.Module) -> bool:

@@ -74,7 +74,7 @@ class Rollout:
         self._sampler = sampler
         self._rows = np.arange(env.num_envs)
         self._observations = observations
-        self._ids = np.empty(observations["input_ids"].shape, np.int64)
+        self._ids: NDArray[np.int64] = np.empty(observations["input_ids"].shape, np.int64)
         self._lengths = np.zeros(env.num_envs, np.int64)
         self._unread = self._rows
         for key in ("input_ids", "attention_mask"):

@@ -172,10 +172,11 @@ def _seed(seed: int, timesteps: int) -> int:
 def _introduce(
     config: RunConfig, policy: TransformerPolicy, run: RunDirectory, console: Console
 ) -> None:
-    parameters = sum(p.numel() for p in policy.parameters() if p.requires_grad)
+    count = sum(p.numel() for p in policy.parameters() if p.requires_grad)
+    size = f"{count / 1e6:.1f} M" if count >= 1e5 else f"{count:,}"
     console.print(
         f"[bold]{config.algo.upper()}[/] trains [bold]{config.model}[/] "
-        f"({parameters / 1e6:.1f} M parameters, on {policy.device}): {config.timing} "
+        f"({size} parameters, on {policy.device}): {config.timing} "
         f"[bold]{escape(config.reward_text)}[/] reward, writing to {run.path}",
         soft_wrap=True,
     )

@@ -182,6 +182,7 @@ stats_window_size, tensorboard_log, policy_kwargs, verbose, seed, device: As in 
         if self._sampler.num_rows != env.num_envs:
             self._sampler = Sampler(self.policy, env.num_envs)
             self._episode_sums = EpisodeSums(env.num_envs)
+        self._episode_sums.begin(self._last_episode_starts)
         rollout_buffer.reset()
         callback.on_rollout_start()
 

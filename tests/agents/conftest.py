@@ -108,6 +108,43 @@ def text_kwargs(tiny_tokenizer_dir, tmp_path):
 
 
 @pytest.fixture
+def make_token_ppo(make_model, text_kwargs):
+    """Makes a TokenPPO, or another algorithm, of a tiny random model; always the same one.
+
+    Its mini-batches are whole rollouts.
+    """
+    from agents import TokenPPO, TransformerPolicy, make_sb3_vec_env
+
+    def make(algorithm=TokenPPO, policy=None, *, n_envs=4, n_steps=16, model=None, **settings):
+        env = make_sb3_vec_env("TextGen-v0", n_envs, seed=0, env_kwargs=text_kwargs)
+        torch.manual_seed(0)
+        return algorithm(
+            TransformerPolicy,
+            env,
+            n_steps=n_steps,
+            policy_kwargs={"model": model or make_model(vocab_size=11), **(policy or {})},
+            **{"batch_size": n_steps * n_envs, "seed": 0, **settings},
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def collect():
+    """Lets an algorithm collect a rollout, as `learn` does; returns its buffer."""
+
+    def collect(algorithm):
+        if algorithm._last_obs is None:
+            algorithm._setup_learn(10_000)
+        buffer = algorithm.rollout_buffer
+        callback = algorithm._init_callback(None)
+        assert algorithm.collect_rollouts(algorithm.env, callback, buffer, algorithm.n_steps)
+        return buffer
+
+    return collect
+
+
+@pytest.fixture
 def prescribe(monkeypatch):
     """Makes policies write given tokens (T, n), a row a step, instead of drawing them.
 

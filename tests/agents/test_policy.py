@@ -270,6 +270,15 @@ def test_normalised_observations_are_refused(make_ppo, make_env, keys):
         make_ppo(env=env).learn(64)
 
 
+@pytest.mark.parametrize("filters", [{"top_k": 2}, {"top_p": 0.5}])
+def test_a_mask_and_a_filter_do_not_go_together(filters):
+    env = gym.make("TextGen-v0")
+    with pytest.raises(ValueError, match="takes no top_k and no top_p"):
+        MaskableTransformerPolicy(
+            env.observation_space, env.action_space, lambda _: 0.0, model="builtin", **filters
+        )
+
+
 def test_masks_keep_special_tokens_out(make_llama):
     tokenizer = Tokenizer.from_pretrained("builtin")
     (pad,) = tokenizer.special_ids - {tokenizer.eos_token_id}
