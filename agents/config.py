@@ -44,7 +44,7 @@ class RunConfig:
 
     output: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Directory of the run, which must not hold one yet. None makes a new one under runs/."""
-    total_timesteps: int = 20_480
+    total_timesteps: int = 40_960
     """Tokens to write in training."""
     seed: int = 0
     """Seed of prompts and sampling; the same command with the same seed repeats the run."""
@@ -87,12 +87,12 @@ class RunConfig:
     about 1e-5."""
     batch_size: int = 512
     """Tokens in a mini-batch (PPO); a whole rollout if that is smaller."""
-    n_epochs: int = 4
+    n_epochs: int = 2
     """Passes over the collected tokens in an update (PPO)."""
     gamma: float = 1.0
     """Discount. At 1, immediate and delayed rewards are the same objective."""
-    gae_lambda: float = 0.95
-    """Bias against variance in the advantage estimate."""
+    gae_lambda: float = 0.9
+    """How far ahead a reward is credited: bias (0) against variance (1) of the advantages."""
     clip_range: float = 0.2
     """Clipping of the probability ratio (PPO)."""
     ent_coef: float = 0.0
@@ -103,7 +103,7 @@ class RunConfig:
     """Largest norm of a gradient."""
     target_kl: float | None = None
     """Stop an update early at this approximate KL divergence (PPO)."""
-    kl_coef: float = 0.05
+    kl_coef: float = 0.07
     """What it costs to leave the model as it was: penalty on a token's reward for each nat by
     which it became likelier. 0 for none; Stable-Baselines3's algorithms know none."""
     target_kl_ref: float | None = None

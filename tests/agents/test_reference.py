@@ -125,8 +125,7 @@ def test_the_reference_is_the_model_without_its_adapter(adapted, collect):
     assert np.abs(buffer.log_probs - buffer.ref_log_probs).max() > 0.05
     moved = {n for n, p in ours.policy.named_parameters() if not torch.equal(p, before[n])}
     trained = {n for n, p in ours.policy.named_parameters() if p.requires_grad}
-    assert moved <= trained
-    assert {name.rpartition(".")[0] for name in trained - moved} == set()
+    assert moved == trained
     assert all("lora_" in name or name.startswith("value_net") for name in trained)
     assert not [*ours.reference.parameters()], "weights that the policy has already"
 
@@ -187,7 +186,7 @@ def test_a_penalty_keeps_the_policy_near(make_token_ppo, collect):
     strayed = {}
     for kl_coef in (1e-6, 10.0):
         ours = make_token_ppo(kl_coef=kl_coef, learning_rate=3e-4, n_epochs=4)
-        ours.learn(15 * 64)
+        ours.learn(8 * 64)
         collect(ours)
         strayed[kl_coef] = ours.logger.name_to_value["objective/kl"]
     assert strayed[10.0] < 0.3 * strayed[1e-6]
