@@ -144,12 +144,18 @@ class TokenRolloutBuffer(RolloutBuffer):
         Args:
             segments: Which.
             max_tokens: Most tokens of a batch, padding among them; at least one sequence is in it.
+                Padding is at most a 32nd of it: more costs more than another batch does.
         """
         ordered = sorted(segments, key=lambda segment: segment.length, reverse=True)
-        while ordered:
-            count = max(max_tokens // ordered[0].length, 1)
-            yield self._batch(ordered[:count])
-            ordered = ordered[count:]
+        begin, padding = 0, 0
+        for end, segment in enumerate(ordered):
+            longest = ordered[begin].length
+            padding += longest - segment.length
+            if (end + 1 - begin) * longest > max_tokens or padding > max_tokens // 32:
+                if end > begin:
+                    yield self._batch(ordered[begin:end])
+                begin, padding = end, 0
+        yield self._batch(ordered[begin:])
 
     def _batch(self, segments: Sequence[Segment]) -> SequenceBatch:
         columns = segments[0].length

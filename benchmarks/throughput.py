@@ -64,7 +64,7 @@ SECTIONS: dict[str, Callable[[], Section]] = {
     "compute": lambda: compute.measure([Workload(rows) for rows in (1, 16, 64, 256)], iterations=5),
     "shares": lambda: shares.measure(rows=64, iterations=10, at_most=15),
     "growth": lambda: growth.measure(
-        Workload(32, prompt=32, new=32), doublings=3, iterations=5, at_most=1.1
+        Workload(32, prompt=32, new=32), doublings=3, iterations=9, at_most=1.1
     ),
     "buffer": lambda: buffer.measure(Workload(16), at_most=64),
     "memory": lambda: memory.measure(WIDE_VOCABULARY, at_most=0.25),
@@ -72,7 +72,11 @@ SECTIONS: dict[str, Callable[[], Section]] = {
 
 QUICK: dict[str, Callable[[], Section]] = {
     "stock": lambda: against_stock.measure(
-        [Case(Workload(4, new=16), 32, part=2, targets=(50, 100))], rounds=1
+        [
+            Case(Workload(4, new=16), 32, part=8, targets=(50, 100)),
+            Case(Workload(4, new=16), 16, part=2),
+        ],
+        rounds=1,
     ),
     "trl": lambda: against_trl.measure(
         {Workload(8, new=16, mean=4): (2.5, 4)}, rounds=1, iterations=2

@@ -1,9 +1,14 @@
 """TRL's GRPOTrainer against `TokenPPO`, end to end, by tokens of completions a second.
 
-Both write as many tokens an iteration from the same weights, and make as many optimizer steps over
-all of them. TRL has no critic; what ours costs is part of our time. TRL writes its texts with
-`generate` and the dynamic cache, which was the best of its ways on a CPU: a static cache was as
-fast, and continuous batching took four times as long.
+Both write in as many rows at a time from the same weights, read every text as often, and make each
+optimizer step over as many tokens: TRL over its batch of texts, ours over a mini-batch as large as
+that batch is on average. Where texts end early, a rollout of ours is longer than such a batch, as
+rows that are done begin new texts; rollouts of the length of the batch, which leave most texts for
+the next one to read again, are measured too.
+
+TRL has no critic; what ours costs is part of our time. TRL writes its texts with `generate` and the
+dynamic cache, which was the best of its ways on a CPU: a static cache was as fast, and continuous
+batching took four times as long.
 """
 
 from __future__ import annotations
@@ -29,12 +34,13 @@ def measure(cases: dict[Workload, tuple[float, float]], rounds: int, iterations:
     section = Section()
     body = []
     for workload, (at_least, aim) in cases.items():
-        # As many tokens an iteration as a batch of TRL's has on average.
-        steps = {"TokenPPO": workload.new if workload.mean is None else workload.mean}
+        # As many tokens as a batch of TRL's has on average.
+        batch_size = workload.rows * (workload.mean or workload.new)
+        steps = {"TokenPPO": workload.new}
         if workload.mean is not None:
-            steps["TokenPPO, whole budget a rollout"] = workload.new
+            steps["TokenPPO, short rollouts"] = workload.mean
         ours = {
-            name: fast(workload, n_steps=n, batch_size=n * workload.rows, n_epochs=PASSES)
+            name: fast(workload, n_steps=n, batch_size=batch_size, n_epochs=PASSES)
             for name, n in steps.items()
         }
         theirs = Grpo(workload, PASSES, LEARNING_RATE)

@@ -18,6 +18,7 @@ from torch.profiler import ProfilerActivity, profile
 from agents import TransformerPolicy, make_sb3_vec_env, scoring
 from agents.backbone import Backbone
 from agents.config import RunConfig
+from agents.reference import Reference
 from agents.sampler import Sampler
 from speed.learners import Learner
 from speed.results import Figures, Section, Target
@@ -30,7 +31,10 @@ HEAD_FORWARD, HEAD_BACKWARD = "update: head, forward", "update: head, backward"
 REWARD = "rollout: reward"
 LOG_PROBS = "update: log-probabilities and entropy"
 LOSS_BACKWARD = "update: losses, log-probabilities and entropy, backward"
-TRANSFORMER = {DECODE, PREFILL, FORWARD, BACKWARD, HEAD_FORWARD, HEAD_BACKWARD}
+REFERENCE = "rollout: reference model, for the KL penalty"
+TRANSFORMER = {DECODE, PREFILL, REFERENCE, FORWARD, BACKWARD, HEAD_FORWARD, HEAD_BACKWARD}
+
+Function = Callable[..., Any]
 
 MATRIX_PRODUCTS = {
     "aten::mm",
@@ -50,13 +54,12 @@ def measure(rows: int, iterations: int, at_most: float) -> Section:
         iterations: Of which times are added up.
         at_most: Percent of the time that may go elsewhere than into the transformer.
     """
-    config = RunConfig()
-    learner = _learner(config, rows)
+    config = RunConfig(n_envs=rows, device="cpu")
+    learner = _learner(config)
     learner.run(3)
-    untouched = learner.run(iterations)
-    total = sum(iteration.seconds for iteration in untouched)
     stopwatch = _watch(learner, iterations)
-    products = _matrix_products(learner, iterations)
+    products, whole = _products_and_all(learner, iterations)
+    total = sum(whole.values())
 
     timed = sum(stopwatch.seconds.values())
     body = [
@@ -64,10 +67,6 @@ def measure(rows: int, iterations: int, at_most: float) -> Section:
         for label, seconds in sorted(stopwatch.seconds.items())
     ]
     parts = Figures("Where the time goes", ["part", "ms an iteration", "%"], body)
-    whole = {
-        "rollout": sum(iteration.rollout for iteration in untouched),
-        "update": sum(iteration.update for iteration in untouched),
-    }
     body = [
         [
             phase,
@@ -108,30 +107,11 @@ def measure(rows: int, iterations: int, at_most: float) -> Section:
     return Section(targets, [parts, matrices], notes)
 
 
-def _learner(config: RunConfig, rows: int) -> Learner:
+def _learner(config: RunConfig) -> Learner:
     from agents import TokenPPO
 
-    env = make_sb3_vec_env(
-        "TextGen-v0",
-        rows,
-        seed=0,
-        env_kwargs={
-            "max_new_tokens": config.max_new_tokens,
-            "budget_is_terminal": config.budget_is_terminal,
-        },
-    )
-    ppo = TokenPPO(
-        TransformerPolicy,
-        env,
-        learning_rate=config.learning_rate,
-        n_steps=config.n_steps,
-        batch_size=config.batch_size,
-        n_epochs=config.n_epochs,
-        policy_kwargs={"model": config.model},
-        seed=0,
-        device="cpu",
-    )
-    return Learner(ppo)
+    env = make_sb3_vec_env("TextGen-v0", config.n_envs, env_kwargs=config.env_kwargs())
+    return Learner(TokenPPO(TransformerPolicy, env, **config.algorithm_kwargs()))
 
 
 def _watch(learner: Learner, iterations: int) -> Stopwatch:
@@ -140,36 +120,44 @@ def _watch(learner: Learner, iterations: int) -> Stopwatch:
 
     def logits(*args: Any, **kwargs: Any) -> Any:
         result = original_logits(*args, **kwargs)
-        if result.requires_grad:
-            result.register_hook(lambda _: watch.switch(HEAD_BACKWARD))
+        result.register_hook(lambda _: watch.switch(HEAD_BACKWARD))
         return result
 
     def log_probs(to_logits: Any, hidden: Any, *args: Any) -> Any:
-        if hidden.requires_grad:
-            hidden.register_hook(lambda _: watch.switch(BACKWARD))
+        hidden.register_hook(lambda _: watch.switch(BACKWARD))
         return original_log_probs(to_logits, hidden, *args)
 
-    original_logits, original_log_probs = Backbone.logits, scoring.log_probs_and_entropy
+    def in_update(label: str, function: Function, watched: Function) -> Function:
+        timed = watch.timed(label, watched)
+        return lambda *args, **kwargs: (timed if torch.is_grad_enabled() else function)(
+            *args, **kwargs
+        )
+
+    original_hidden, original_logits = Backbone.hidden_states, Backbone.logits
+    original_log_probs = scoring.log_probs_and_entropy
     optimizer: Any = type(learner.algorithm.policy.optimizer)
-    places: dict[tuple[Any, str], tuple[str, Callable[..., Any] | None]] = {
-        (Sampler, "begin"): (PREFILL, None),
-        (Sampler, "append"): (DECODE, None),
-        (Sampler, "sample"): ("rollout: drawing", None),
-        (VecMonitor, "step_async"): ("rollout: environment", None),
-        (VecMonitor, "step_wait"): ("rollout: environment", None),
-        (WeightedSum, "step"): (REWARD, None),
-        (Backbone, "hidden_states"): (FORWARD, None),
-        (Backbone, "logits"): (HEAD_FORWARD, logits),
-        (scoring, "log_probs_and_entropy"): (LOG_PROBS, log_probs),
-        (torch.Tensor, "backward"): (LOSS_BACKWARD, None),
-        (torch.nn.utils, "clip_grad_norm_"): ("update: optimizer", None),
-        (optimizer, "step"): ("update: optimizer", None),
-        (optimizer, "zero_grad"): ("update: optimizer", None),
+    labels: dict[tuple[Any, str], str] = {
+        (Sampler, "begin"): PREFILL,
+        (Sampler, "append"): DECODE,
+        (Sampler, "sample"): "rollout: drawing",
+        (VecMonitor, "step_async"): "rollout: environment",
+        (VecMonitor, "step_wait"): "rollout: environment",
+        (WeightedSum, "step"): REWARD,
+        (Reference, "log_probs"): REFERENCE,
+        (torch.Tensor, "backward"): LOSS_BACKWARD,
+        (torch.nn.utils, "clip_grad_norm_"): "update: optimizer",
+        (optimizer, "step"): "update: optimizer",
+        (optimizer, "zero_grad"): "update: optimizer",
     }
     functions = {
-        (owner, name): watch.timed(label, function or getattr(owner, name))
-        for (owner, name), (label, function) in places.items()
+        (owner, name): watch.timed(label, getattr(owner, name))
+        for (owner, name), label in labels.items()
     }
+    functions[Backbone, "hidden_states"] = in_update(FORWARD, original_hidden, original_hidden)
+    functions[Backbone, "logits"] = in_update(HEAD_FORWARD, original_logits, logits)
+    functions[scoring, "log_probs_and_entropy"] = in_update(
+        LOG_PROBS, original_log_probs, log_probs
+    )
     phases = Phases(lambda phase: watch.switch(f"{phase}: rest"))
     with replaced(functions), watch.span(""):
         learner.learn(iterations, phases)
@@ -179,22 +167,37 @@ def _watch(learner: Learner, iterations: int) -> Stopwatch:
     return watch
 
 
-def _matrix_products(learner: Learner, iterations: int) -> dict[str, float]:
-    """Seconds of matrix products and attention in rollouts and in updates."""
-    profilers: list[tuple[str, profile]] = []
+def _products_and_all(
+    learner: Learner, iterations: int
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Seconds of matrix products by phase, and of all; each from every other iteration."""
+    products, whole = {"rollout": 0.0, "update": 0.0}, {"rollout": 0.0, "update": 0.0}
+    for _ in range(iterations):
+        (iteration,) = learner.run(1)
+        whole["rollout"] += iteration.rollout
+        whole["update"] += iteration.update
+        for phase, seconds in _matrix_products(learner).items():
+            products[phase] += seconds
+    return products, whole
+
+
+def _matrix_products(learner: Learner) -> dict[str, float]:
+    """Seconds of matrix products and attention in a rollout and in an update."""
+    profilers: dict[str, profile] = {}
 
     def begins(phase: str) -> None:
-        if profilers:
-            profilers[-1][1].stop()
+        for profiler in list(profilers.values())[-1:]:
+            profiler.stop()
         if phase:
-            profiler = profile(activities=[ProfilerActivity.CPU])
-            profiler.start()
-            profilers.append((phase, profiler))
+            profilers[phase] = profile(activities=[ProfilerActivity.CPU])
+            profilers[phase].start()
 
-    seconds = {"rollout": 0.0, "update": 0.0}
-    learner.learn(iterations, Phases(begins))
-    for phase, profiler in profilers:
-        for event in profiler.key_averages():
-            if event.key in MATRIX_PRODUCTS:
-                seconds[phase] += event.self_cpu_time_total / 1e6
-    return seconds
+    learner.learn(1, Phases(begins))
+    return {
+        phase: sum(
+            event.self_cpu_time_total / 1e6
+            for event in profiler.key_averages()
+            if event.key in MATRIX_PRODUCTS
+        )
+        for phase, profiler in profilers.items()
+    }

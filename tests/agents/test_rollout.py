@@ -308,6 +308,23 @@ def test_values_of_the_last_observations(make_rollout, text_kwargs):
         )
 
 
+def test_nothing_is_read_twice(make_rollout, text_kwargs):
+    rollout, policy = make_rollout(make_env("native", 4, text_kwargs))
+    read = []
+    embedding = policy.backbone.model.get_input_embeddings()
+    embedding.register_forward_hook(lambda *call: read.append(call[2].shape[:2]))
+    everyone = np.ones(4, np.bool_)
+    begun = np.arange(4)
+    for _ in range(12):
+        read.clear()
+        rollout.values(everyone)
+        rollout.values(everyone)
+        assert [rows for rows, _ in read] == ([len(begun)] if len(begun) else [])
+        read.clear()
+        begun = rollout.step().begun
+        assert read == [(4, 1)]  # a token in each row, and no text
+
+
 def test_tokens_are_drawn_as_often_as_they_are_likely(make_rollout, text_kwargs):
     text_kwargs["max_new_tokens"] = 1
     rollout, policy = make_rollout(make_env("native", 500, text_kwargs))

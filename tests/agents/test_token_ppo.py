@@ -135,21 +135,23 @@ def test_each_term_makes_a_difference(same_rollout, term):
 
 
 class Spying(TokenPPO):
-    """Keeps the log-ratios of each mini-batch of the last update, and of all first ones."""
+    """Keeps the log-ratios of all first mini-batches, and what was given to the last update."""
 
     first = ()
 
     def train(self):
-        self.of_batches = []
+        self.of_batches, self.advantages = [], []
         super().train()
         self.first = [*self.first, torch.cat(self.of_batches[0])]
 
     def _gradients(self, segments):
         self.of_batches.append([])
+        self.advantages.append([])
         return super()._gradients(segments)
 
     def _policy_loss(self, tokens):
         self.of_batches[-1].append(tokens.log_ratio.detach())
+        self.advantages[-1].append(tokens.advantages)
         return super()._policy_loss(tokens)
 
 
@@ -181,6 +183,15 @@ def test_the_ratio_is_one_on_the_first_mini_batch_of_every_update(make_token_ppo
     for log_ratios in ours.first:
         assert log_ratios.exp().sub(1).abs().max() <= 1e-5
     assert torch.cat(ours.of_batches[-1]).abs().max() > 1e-3  # which is not so later on
+
+
+def test_advantages_are_normalised_over_each_mini_batch(make_token_ppo):
+    ours = make_token_ppo(Spying, batch_size=16, n_epochs=2, micro_batch_tokens=20)
+    ours.learn(N_STEPS * N_ENVS)
+    assert len(ours.advantages) > 4
+    for advantages in map(torch.cat, ours.advantages):
+        assert advantages.mean().abs() < 1e-5
+        assert advantages.std() == pytest.approx(1, abs=1e-4)
 
 
 def test_filters_keep_out_what_they_should(make_token_ppo, collect, shake):
