@@ -144,14 +144,14 @@ class TokenRolloutBuffer(RolloutBuffer):
         Args:
             segments: Which.
             max_tokens: Most tokens of a batch, padding among them; at least one sequence is in it.
-                Padding is at most a 32nd of it: more costs more than another batch does.
+                Padding is at most a 64th of it: more costs more than another batch does.
         """
         ordered = sorted(segments, key=lambda segment: segment.length, reverse=True)
         begin, padding = 0, 0
         for end, segment in enumerate(ordered):
             longest = ordered[begin].length
             padding += longest - segment.length
-            if (end + 1 - begin) * longest > max_tokens or padding > max_tokens // 32:
+            if (end + 1 - begin) * longest > max_tokens or padding > max_tokens // 64:
                 if end > begin:
                     yield self._batch(ordered[begin:end])
                 begin, padding = end, 0

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers.cache_utils import Cache, CacheLayerMixin
+from transformers.cache_utils import Cache
 
 
 class SlotCache(Cache):
@@ -17,123 +17,70 @@ class SlotCache(Cache):
     Transformers' own caches let all rows grow together: a row whose text has ended waits for the
     longest one. Here it takes its next prompt at once, while the others go on.
 
+    A model gives it the keys and values of tokens of any rows, all in one sequence. It puts them
+    in their places and hands them back as they came; `agents.attention` reads the slots.
+
     Args:
         num_rows: Number of rows, n.
         capacity: Most tokens of a row.
 
     Attributes:
+        keys: Of each layer, (n, heads, capacity, width).
+        values: Of each layer, (n, heads, capacity, width).
         lengths: Tokens in each row, int64 (n,).
     """
 
     def __init__(self, num_rows: int, capacity: int) -> None:
-        self._slots: list[_SlotLayer] = []
-        super().__init__(layers=self._slots)  # type: ignore[arg-type]
+        super().__init__(layers=[])
+        self.keys: list[Tensor] = []
+        self.values: list[Tensor] = []
         self.lengths = np.zeros(num_rows, np.int64)
-        self._shape = (num_rows, capacity)
+        self.num_rows, self.capacity = num_rows, capacity
+        self._rows = self._positions = self._places = torch.empty(0, dtype=torch.long)
 
-    def fill(self, rows: NDArray[np.intp], read: Cache, lengths: NDArray[np.int64]) -> None:
-        """Start rows anew with what an ordinary cache has read.
+    def place(self, rows: Tensor, positions: Tensor) -> None:
+        """Say where the next keys and values belong: a row and a position for each, int64 (m,)."""
+        self._rows, self._positions = rows, positions
+        self._places = rows[:0]
 
-        Args:
-            rows: Which, (k,).
-            read: Keys and values (k, heads, T, width) of each layer, right-padded.
-            lengths: How many of the T tokens are a row's, (k,).
-        """
-        for index, layer in enumerate(read.layers):
-            if index == len(self._slots):
-                self._slots.append(_SlotLayer(*self._shape))
-            self._slots[index].fill(rows, layer.keys, layer.values)  # type: ignore[arg-type, union-attr]
-        self.lengths[rows] = lengths
-
-    def append(self, device: torch.device) -> dict[str, Tensor]:
-        """Make room for one token in every row.
-
-        Returns:
-            Inputs of the model beside the tokens: `position_ids` int64 (n, 1), and
-            `attention_mask` (n, 1, 1, T), to be added to the attention scores: 0 on a row's own
-            tokens, the new one among them, and the least number elsewhere.
-        """
-        num_rows, capacity = self._shape
-        columns = int(self.lengths.max()) + 1
-        positions = torch.tensor(self.lengths[:, None], device=device)
-        heads = self._slots[0].keys.shape[1]
-        slots = torch.arange(num_rows * heads, device=device).view(num_rows, heads)
-        places = (slots * capacity + positions).flatten()
-        for layer in self._slots:
-            layer.places, layer.columns = places, columns
-        beyond = torch.arange(columns, device=device) > positions
-        mask = torch.zeros(num_rows, columns, device=device, dtype=self._slots[0].keys.dtype)
-        mask.masked_fill_(beyond, torch.finfo(mask.dtype).min)
-        self.lengths += 1
-        return {"position_ids": positions, "attention_mask": mask[:, None, None]}
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Put a layer's keys and values of m tokens, (1, heads, m, width), in their places."""
+        if layer_idx == len(self.keys):
+            self.keys.append(self._room(key_states))
+            self.values.append(self._room(value_states))
+        slots = self.keys[layer_idx], self.values[layer_idx]
+        places = self._places_of_heads(key_states.shape[1])
+        for slot, states in zip(slots, (key_states, value_states), strict=True):
+            # Heads within tokens, as projections make them; so that nothing is moved for it.
+            stripes = states[0].transpose(0, 1).flatten(0, 1)
+            slot.flatten(0, 2).index_copy_(0, places, stripes.to(slot.dtype))
+        return key_states, value_states
 
     def keep(self, rows: NDArray[np.intp]) -> None:
         """Forget all rows but these, which move together."""
-        self.lengths = self.lengths[rows]
-        self._shape = (len(rows), self._shape[1])
-        for layer in self._slots:
-            layer.keep(rows)
+        self.lengths, self.num_rows = self.lengths[rows], len(rows)
+        for layers in (self.keys, self.values):
+            for index, slots in enumerate(layers):
+                layers[index] = slots[torch.from_numpy(rows).to(slots.device)]
 
+    def get_seq_length(self, *args: Any) -> int:
+        """None that models should count from: tokens say by position where they stand."""
+        return 0
 
-class _SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
-    """One layer's keys and values, (n, heads, capacity, width) each."""
+    def _places_of_heads(self, heads: int) -> Tensor:
+        """The places of m tokens in all heads, counted through a flattened layer, (m heads,)."""
+        if len(self._places) != heads * len(self._rows):
+            head = torch.arange(heads, device=self._rows.device)
+            slot = self._rows[:, None] * heads + head
+            self._places = (slot * self.capacity + self._positions[:, None]).flatten()
+        return self._places
 
-    is_sliding = False
-    keys: Tensor
-    values: Tensor
-    places: Tensor
-    columns: int
-
-    def __init__(self, num_rows: int, capacity: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._shape = (num_rows, capacity)
-
-    def fill(self, rows: NDArray[np.intp], keys: Tensor, values: Tensor) -> None:
-        if not self.is_initialized:
-            self.lazy_initialization(keys, values)
-        index = torch.from_numpy(rows).to(keys.device)
-        columns = keys.shape[2]
-        self.keys[index, :, :columns] = keys.to(self.keys.dtype)
-        self.values[index, :, :columns] = values.to(self.values.dtype)
-
-    def keep(self, rows: NDArray[np.intp]) -> None:
-        index = torch.from_numpy(rows).to(self.keys.device)
-        self.keys, self.values = self.keys[index], self.values[index]
-
-    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        num_rows, capacity = self._shape
-        device, dtype = key_states.device.type, key_states.dtype
+    def _room(self, states: Tensor) -> Tensor:
+        device, dtype = states.device.type, states.dtype
         if torch.is_autocast_enabled(device):
             # What attention will read them in; rotary keys come in float32, and values do not.
             dtype = torch.get_autocast_dtype(device)
-
-        def room(states: Tensor) -> Tensor:
-            _, heads, _, width = states.shape
-            return states.new_zeros(num_rows, heads, capacity, width, dtype=dtype)
-
-        self.keys, self.values = room(key_states), room(value_states)
-        self.is_initialized = True
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[Tensor, Tensor]:
-        """Write one token's keys and values (n, heads, 1, width) at the end of every row."""
-        return self._write(self.keys, key_states), self._write(self.values, value_states)
-
-    def _write(self, slots: Tensor, states: Tensor) -> Tensor:
-        slots.flatten(0, 2).index_copy_(0, self.places, states.flatten(0, 2).to(slots.dtype))
-        return slots[:, :, : self.columns]
-
-    def get_seq_length(self, *args: Any) -> int:
-        """Tokens of the longest row; rows say on their own, by position, where they stand."""
-        return self.columns - 1
-
-    def get_mask_sizes(self, *args: Any) -> tuple[int, int]:
-        """Columns, and the first of them."""
-        return self.columns, 0
-
-    def get_max_length(self) -> int:
-        """Most tokens of a row."""
-        return self._shape[1]
-
-    get_max_cache_shape = get_max_length  # its name in transformers before 5.10
+        _, heads, _, width = states.shape
+        return states.new_zeros(self.num_rows, heads, self.capacity, width, dtype=dtype)

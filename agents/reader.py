@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers.cache_utils import DynamicCache
 
+from agents.attention import Reading, reading
 from agents.backbone import Backbone, NextToken
 from agents.cache import SlotCache
 
+MAX_TOKENS = 16_384
+"""Tokens of prompts that are read at a time."""
+
 
 class Reader(Protocol):
-    """Reads the contexts of a batch of rows as they grow.
+    """Reads the contexts of a batch of rows as they grow."""
 
-    Attributes:
-        seen: What the model says at the end of each row, n rows.
-    """
-
-    seen: NextToken
+    @property
+    def seen(self) -> NextToken:
+        """What the model says at the end of each row, n rows."""
+        ...
 
     def begin(
         self, rows: NDArray[np.intp], input_ids: NDArray[np.int64], lengths: NDArray[np.int64]
@@ -42,6 +45,9 @@ class Reader(Protocol):
 class CachedReader:
     """Reads every token once, and keeps keys and values.
 
+    It reads when it is asked what it has seen: the tokens of rows that go on and the prompts of
+    rows that begin together, in one pass without padding, and no token of a text that has ended.
+
     Args:
         backbone: The model.
         num_rows: Number of rows, n.
@@ -50,40 +56,82 @@ class CachedReader:
     def __init__(self, backbone: Backbone, num_rows: int) -> None:
         self._backbone = backbone
         self._cache = SlotCache(num_rows, backbone.context_length)
-        self.seen = _nothing_seen(backbone, num_rows)
+        self._seen = _nothing_seen(backbone, num_rows)
+        self._tokens = torch.zeros(num_rows, dtype=torch.long, device=self._seen.logits.device)
+        self._going_on = np.zeros(num_rows, np.bool_)
+        self._prompts: dict[int, NDArray[np.int64]] = {}
+
+    @property
+    def seen(self) -> NextToken:
+        """What the model says at the end of each row, n rows."""
+        going_on = self._going_on.nonzero()[0]
+        for beginning in self._portions():
+            self._read(going_on, beginning)
+            going_on = going_on[:0]
+        if len(going_on):
+            self._read(going_on, [])
+        self._going_on[:] = False
+        self._prompts = {}
+        return self._seen
 
     def begin(
         self, rows: NDArray[np.intp], input_ids: NDArray[np.int64], lengths: NDArray[np.int64]
     ) -> None:
         """See `Reader`."""
-        device = self.seen.logits.device
-        columns = int(lengths.max())
-        read = DynamicCache()
-        last = torch.from_numpy(lengths - 1).to(device)
-        every = torch.arange(len(rows), device=device)
-        fresh = self._backbone.read(
-            lambda hidden: hidden[every, last][:, None],
-            input_ids=torch.from_numpy(input_ids[:, :columns]).to(device),
-            past_key_values=read,
-            use_cache=True,
-        )
-        self._cache.fill(rows, read, lengths)
-        _put(self.seen, rows, fresh)
+        for row, ids, length in zip(rows.tolist(), input_ids, lengths.tolist(), strict=True):
+            self._prompts[row] = ids[:length].copy()
+        self._going_on[rows] = False
 
     def append(self, tokens: Tensor) -> None:
         """See `Reader`."""
-        self.seen = self._backbone.read(
-            _all,
-            input_ids=tokens[:, None],
-            past_key_values=self._cache,
-            use_cache=True,
-            **self._cache.append(tokens.device),
-        )
+        if self._prompts or self._going_on.any():
+            self._seen = self.seen
+        self._tokens = tokens
+        self._going_on[:] = True
+        if tokens.device.type == "cuda":
+            self._seen = self.seen  # at once, so that it computes while the environment works
 
     def keep(self, rows: NDArray[np.intp]) -> None:
         """See `Reader`."""
+        self._seen = _take(self.seen, rows)
+        self._going_on = self._going_on[rows]
         self._cache.keep(rows)
-        self.seen = _take(self.seen, rows)
+
+    def _portions(self) -> Iterator[list[int]]:
+        """Rows that begin, so many at a time that their tokens fit into memory."""
+        portion: list[int] = []
+        size = 0
+        for row, ids in self._prompts.items():
+            if portion and size + len(ids) > MAX_TOKENS:
+                yield portion
+                portion, size = [], 0
+            portion.append(row)
+            size += len(ids)
+        if portion:
+            yield portion
+
+    def _read(self, going_on: NDArray[np.intp], beginning: list[int]) -> None:
+        device = self._tokens.device
+        prompts = [self._prompts[row] for row in beginning]
+        lengths = np.array([len(ids) for ids in prompts], np.int64)
+        plan = Reading(self._cache, going_on, np.array(beginning, np.intp), lengths, device)
+        everyone = len(going_on) == self._cache.num_rows
+        ids = self._tokens if everyone else self._tokens[torch.from_numpy(going_on).to(device)]
+        if prompts:
+            ids = torch.cat([ids, torch.from_numpy(np.concatenate(prompts)).to(device)])
+        with reading(self._backbone.model, plan):
+            fresh = self._backbone.read(
+                lambda hidden: hidden[:, plan.last],
+                input_ids=ids[None],
+                position_ids=plan.positions[None],
+                past_key_values=self._cache,
+                use_cache=True,
+            )
+        if everyone:
+            self._seen = fresh
+        else:
+            rows = np.concatenate([going_on, np.array(beginning, np.intp)])
+            _put(self._seen, rows, fresh)
 
 
 class UncachedReader:
@@ -132,44 +180,52 @@ class UncachedReader:
 def best_reader(backbone: Backbone) -> type[CachedReader] | type[UncachedReader]:
     """The cached reader, if it reads what the uncached one does.
 
-    A name does not tell: families with sliding or local windows take the mask of the cache for
-    all there is to say, and then look further back than they were trained to; nothing fails. So
-    two rows of different length are read, one of them as long as rows can be and longer than any
-    window, and one starts anew.
+    A name does not tell: there are families that take no notice of our attention or of the cache,
+    and nothing fails. So both read two rows of different length, one of them as long as rows can
+    be and longer than any window, and one that starts anew.
     """
-    length = backbone.context_length
-    long, short, again = max(length - 2, 1), max(length // 3, 1), max(length // 2, 1)
-    generator = np.random.default_rng(0)
-    ids = generator.integers(backbone.num_tokens, size=(3, length))
-    cached, uncached = CachedReader(backbone, 2), UncachedReader(backbone, 2)
-    problem: object = None
     with backbone.exact():
+        expected = _trial(UncachedReader(backbone, 2), backbone)
         try:
-            for reader in (cached, uncached):
-                reader.begin(np.arange(2), ids[:2], np.array([long, short]))
-                for step in range(min(2, length - long)):
-                    tokens = torch.from_numpy(ids[:2, step]).to(reader.seen.logits.device)
-                    reader.append(tokens)
-                    if step == 0:
-                        reader.begin(np.array([1]), ids[2:], np.array([min(again, length - 1)]))
-        except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError) as error:
-            problem = error
-        except ValueError as error:
-            problem = error
-    if problem is None and backbone.agree(cached.seen.logits, uncached.seen.logits):
-        return CachedReader
-    reason = f"raises {problem!r} with it" if problem else "gives other logits with it"
+            got = _trial(CachedReader(backbone, 2), backbone)
+        except _UNFIT as error:
+            reason = f"raises {error!r} with it"
+        else:
+            if backbone.agree(got, expected):
+                return CachedReader
+            reason = "gives other logits with it"
     warnings.warn(
         f"the {backbone.name} cannot be read with a cache of rows of different lengths: it "
         f"{reason}. Results are right, but rollouts read the whole text again for every token, "
-        f"up to {length} times the work.",
+        f"up to {backbone.context_length} times the work.",
         stacklevel=3,
     )
     return UncachedReader
 
 
-def _all(hidden: Tensor) -> Tensor:
-    return hidden
+_UNFIT = (
+    AttributeError,
+    IndexError,
+    KeyError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What families raise whose code expects another cache or another mask."""
+
+
+def _trial(reader: Reader, backbone: Backbone) -> Tensor:
+    """Logits of two rows after some play, (2, vocabulary)."""
+    length = backbone.context_length
+    long, short, again = max(length - 2, 1), max(length // 3, 1), max(length // 2, 1)
+    ids = np.random.default_rng(0).integers(backbone.num_tokens, size=(3, length))
+    reader.begin(np.arange(2), ids[:2], np.array([long, short]))
+    for step in range(min(2, length - long)):
+        reader.append(torch.from_numpy(ids[:2, step]).to(reader.seen.logits.device))
+        if step == 0:
+            reader.begin(np.array([1]), ids[2:], np.array([min(again, length - 1)]))
+    return reader.seen.logits
 
 
 def _nothing_seen(backbone: Backbone, num_rows: int) -> NextToken:

@@ -76,18 +76,18 @@ class Rollout:
         self._observations = observations
         self._ids: NDArray[np.int64] = np.empty(observations["input_ids"].shape, np.int64)
         self._lengths = np.zeros(env.num_envs, np.int64)
-        self._unread = self._rows
+        self._unread = np.ones(env.num_envs, np.bool_)  # by the sampler
         for key in ("input_ids", "attention_mask"):
             whole_numbers(key, torch.as_tensor(observations[key]))
         self._place(self._rows)
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def step(self) -> Step:
         """Draw a token in every row, and let the environment answer."""
         policy, rows = self._policy, self._rows
         self._check_room()
         with policy.backbone.autocast():
-            self._read(self._unread)
+            self._begin(self._unread)
             drawn = self._sampler.sample(deterministic=self._deterministic)
             # One transfer, and the only time that a device is waited for. float32 holds each id
             # below 2**24 exactly.
@@ -118,21 +118,23 @@ class Rollout:
         )
         self._observations = new_observations
         self._place(begun)
-        self._unread = begun[np.isin(begun, rows)]
+        self._unread[begun] = True
         return step
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def values(self, rows: NDArray[np.bool_]) -> NDArray[np.float32]:
         """The critic's values of the last observations, float32 (n,); 0 where not asked for.
 
         Args:
             rows: Where they are asked for, bool (n,). A new episode is not read for nothing.
         """
-        with self._policy.backbone.autocast():
-            self._read(self._unread[rows[self._unread]])
+        if not rows.any():
+            return np.zeros(len(rows), np.float32)
+        self._begin(self._unread & rows)
         values = self._spread(self._sampler.values().cpu().numpy(), np.float32)
         return np.where(rows, values, np.float32(0))
 
+    @torch.inference_mode()
     def leave_out(self, rows: NDArray[np.bool_]) -> None:
         """Write no more in some rows: the environment gets token 0 there, and nothing is computed.
 
@@ -143,7 +145,6 @@ class Rollout:
         if not stay.all():
             self._sampler.keep(stay.nonzero()[0])
             self._rows = self._rows[stay]
-            self._unread = self._unread[np.isin(self._unread, self._rows)]
 
     def _place(self, rows: NDArray[np.intp]) -> None:
         """Take the texts of rows as they were observed."""
@@ -177,11 +178,13 @@ class Rollout:
         )
         return as_written
 
-    def _read(self, rows: NDArray[np.intp]) -> None:
-        if len(rows):
-            slots = np.searchsorted(self._rows, rows)
+    def _begin(self, unread: NDArray[np.bool_]) -> None:
+        """Let the sampler begin with the texts of those rows that are written in, bool (n,)."""
+        (slots,) = unread[self._rows].nonzero()
+        if len(slots):
+            rows = self._rows[slots]
             self._sampler.begin(slots, self._ids[rows], self._lengths[rows])
-            self._unread = self._unread[~np.isin(self._unread, rows)]
+            self._unread[rows] = False
 
     def _terminal_values(
         self, dones: NDArray[np.bool_], infos: list[dict[str, Any]]

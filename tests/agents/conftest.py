@@ -11,6 +11,7 @@ from agents.rollout import Step
 FAMILIES = {
     "bloom": {"n_layer": 2, "n_head": 4},  # alibi
     "gemma2": {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 4},  # soft caps
+    "gemma3_text": {"head_dim": 8, "sliding_window": 4},  # windows in some layers
     "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64},
     "gpt_neo": {
         "num_layers": 2,

@@ -10,6 +10,7 @@ from stable_baselines3.common.utils import obs_as_tensor
 
 import textgym
 from agents import TransformerPolicy, make_sb3_vec_env
+from agents.attention import Reading
 from agents.backbone import Backbone
 from agents.reader import CachedReader, UncachedReader, best_reader
 from agents.rollout import Rollout
@@ -20,7 +21,18 @@ gym.register_envs(textgym)
 CONTEXT = 20
 VOCABULARY = 100
 
-SERVED = ["gpt2", "gpt_neox", "llama", "mpt", "opt", "phi", "qwen2", "qwen3"]
+SERVED = [
+    "gemma2",
+    "gemma3_text",
+    "gpt2",
+    "gpt_neox",
+    "llama",
+    "mistral",
+    "opt",
+    "phi",
+    "qwen2",
+    "qwen3",
+]
 
 
 @pytest.fixture
@@ -155,11 +167,10 @@ def test_both_read_what_the_policy_itself_reads(make_model, make_policy):
 @pytest.mark.parametrize(
     ("family", "reason"),
     [
-        ("bloom", "raises ValueError"),  # a bias by distance, made of a mask of its own
-        ("gemma2", "gives other logits"),
+        ("bloom", "gives other logits"),  # attention of its own
         ("gpt_neo", "gives other logits"),
-        ("mamba", "raises IndexError"),  # a state instead of keys
-        ("mistral", "gives other logits"),
+        ("mamba", "gives other logits"),  # a state instead of keys
+        ("mpt", "raises AttributeError"),
     ],
 )
 def test_families_that_no_cache_serves_are_read_again(family, reason, make_family):
@@ -168,17 +179,23 @@ def test_families_that_no_cache_serves_are_read_again(family, reason, make_famil
         assert best_reader(backbone) is UncachedReader
 
 
-@pytest.mark.parametrize("context", [1, 2, 3, 4, 39])
-def test_a_window_as_long_as_the_context_is_no_window(context, make_family):
-    for family in ("mistral", "gemma2"):
-        backbone = Backbone(make_family(family, sliding_window=context), VOCABULARY, context)
+@pytest.mark.parametrize("context", [1, 2, 3, 4, 5, 40])
+@pytest.mark.parametrize("family", ["mistral", "gemma2", "gemma3_text"])
+def test_windows_are_kept_to(family, context, make_family):
+    for window in {max(context - 1, 1), context, 2}:
+        backbone = Backbone(make_family(family, sliding_window=window), VOCABULARY, context)
         assert best_reader(backbone) is CachedReader
 
 
-@pytest.mark.parametrize("context", [3, 4, 5, 40])
-def test_a_window_one_shorter_than_the_context_is_noticed(context, make_family):
-    backbone = Backbone(
-        make_family("mistral", sliding_window=context - 1), VOCABULARY, context_length=context
+def test_a_family_that_does_not_keep_to_its_window_is_noticed(make_family, monkeypatch):
+    backbone = Backbone(make_family("mistral", sliding_window=4), VOCABULARY, 40)
+    attend = Reading.attend
+    monkeypatch.setattr(
+        Reading,
+        "attend",
+        lambda self, layer, query, key, value, kind: attend(
+            self, layer, query, key, value, kind._replace(window=None)
+        ),
     )
     with pytest.warns(UserWarning, match="gives other logits"):
         assert best_reader(backbone) is UncachedReader
@@ -190,7 +207,7 @@ def test_a_number_type_is_not_taken_for_a_disagreement(make_model):
 
 
 def test_it_is_found_out_once(make_family, make_policy):
-    policy = make_policy(make_family("mistral"))
+    policy = make_policy(make_family("bloom"))
     with pytest.warns(UserWarning, match="cannot be read"):
         Sampler(policy, 2)
     with warnings.catch_warnings():
@@ -198,7 +215,7 @@ def test_it_is_found_out_once(make_family, make_policy):
         Sampler(policy, 3)
 
 
-@pytest.mark.parametrize("family", ["bloom", "mamba", "mistral"])
+@pytest.mark.parametrize("family", ["bloom", "mamba", "gpt_neo"])
 def test_rollouts_without_a_cache_are_right(family, make_family, shake, text_kwargs):
     env = make_sb3_vec_env("TextGen-v0", 3, seed=0, env_kwargs=text_kwargs)
     policy = TransformerPolicy(

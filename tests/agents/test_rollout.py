@@ -258,22 +258,28 @@ def test_rows_that_are_left_out_are_not_computed(make_rollout, text_kwargs):
     rollout, policy = make_rollout(env)
     read = []
     embedding = policy.backbone.model.get_input_embeddings()
-    embedding.register_forward_hook(lambda *call: read.append(len(call[2])))
+    embedding.register_forward_hook(lambda *call: read.append(call[2].shape[:2].numel()))
     rows = np.arange(5)
+    plain, step = 0, None
     for number in range(24):
-        if number % 6 == 5:  # the first of those that are left, also where it is yet to be read
+        leaves = number % 6 == 5
+        if leaves:  # the first of those that are left, also where it is yet to be read
             gone = np.isin(np.arange(5), rows[:1])
             rollout.leave_out(gone)
             rows = rows[1:]
         read.clear()
+        only_goes_on = step and not leaves and not np.isin(step.begun, rows).any()
         step = rollout.step()
-        assert max(read) <= len(rows)
+        if only_goes_on:
+            assert sum(read) == len(rows) * (1 + bool(step.terminal_values.any()))
+            plain += 1
         values, log_probs = expected_of(policy, step, rows)
         np.testing.assert_allclose(step.values[rows], values, atol=1e-5, rtol=1e-5)
         np.testing.assert_allclose(step.log_probs[rows], log_probs, atol=1e-5, rtol=1e-5)
         for column in (step.actions, step.values, step.log_probs, step.terminal_values):
             assert not np.delete(column, rows).any()
     assert rows.tolist() == [4]
+    assert plain > 5
 
 
 def test_leaving_out_nobody_changes_nothing(make_rollout, text_kwargs):
@@ -308,21 +314,39 @@ def test_values_of_the_last_observations(make_rollout, text_kwargs):
         )
 
 
-def test_nothing_is_read_twice(make_rollout, text_kwargs):
+def test_every_token_is_read_once_and_in_one_pass(make_rollout, text_kwargs):
+    text_kwargs["budget_is_terminal"] = True  # nothing is asked about texts that have ended
     rollout, policy = make_rollout(make_env("native", 4, text_kwargs))
     read = []
     embedding = policy.backbone.model.get_input_embeddings()
-    embedding.register_forward_hook(lambda *call: read.append(call[2].shape[:2]))
+    embedding.register_forward_hook(lambda *call: read.append(call[2].shape[:2].numel()))
+    ended, expected = 0, None
+    for _ in range(24):
+        read.clear()
+        step = rollout.step()
+        assert expected is None or read == [expected]
+        begun = np.isin(np.arange(4), step.begun)
+        lengths = step.new_observations["attention_mask"].sum(1)
+        # Rows that go on read their new token, and rows that begin their prompt.
+        expected = (~begun).sum() + lengths[begun].sum()
+        ended += len(step.begun)
+    assert ended > 4
+
+
+def test_values_that_were_asked_for_are_not_read_again(make_rollout, text_kwargs):
+    rollout, policy = make_rollout(make_env("native", 4, text_kwargs))
+    read = []
+    embedding = policy.backbone.model.get_input_embeddings()
+    embedding.register_forward_hook(lambda *call: read.append(1))
     everyone = np.ones(4, np.bool_)
-    begun = np.arange(4)
     for _ in range(12):
+        assert rollout.values(~everyone).tolist() == [0, 0, 0, 0]
+        values = rollout.values(everyone)
         read.clear()
-        rollout.values(everyone)
-        rollout.values(everyone)
-        assert [rows for rows, _ in read] == ([len(begun)] if len(begun) else [])
-        read.clear()
-        begun = rollout.step().begun
-        assert read == [(4, 1)]  # a token in each row, and no text
+        np.testing.assert_array_equal(rollout.values(everyone), values)
+        step = rollout.step()
+        np.testing.assert_array_equal(step.values, values)
+        assert len(read) == bool(step.terminal_values.any())
 
 
 def test_tokens_are_drawn_as_often_as_they_are_likely(make_rollout, text_kwargs):
