@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -58,6 +58,9 @@ class Backbone(nn.Module):
         context_length: The longest context that will come.
         width: Size of what the head reads.
         dtype: What the trunk computes in.
+        gradient_checkpointing: Whether layers are computed again in the backward pass.
+        pluggable: Whether the model is known to give its own logits with attention functions of
+            ours; `agents.reader.best_reader` finds out.
 
     Raises:
         ValueError: If the head is narrower than the vocabulary, the context is longer than the
@@ -85,12 +88,15 @@ class Backbone(nn.Module):
         self.num_tokens = num_tokens
         self.context_length = context_length
         self.dtype: DType = dtype
-        head_size, self.width = self.head.weight.shape
-        self._check_fit(head_size)
         if lora:
             self.model = with_lora(self.model, lora)
+        self._heads = (_head(self.model),)  # in a tuple: it is a part of the model already
+        head_size, self.width = self.head.weight.shape
+        self._check_fit(head_size)
         self._accepts = _accepted_inputs(self.model)
         self.train()
+        self.gradient_checkpointing = gradient_checkpointing
+        self.pluggable = False
         self._head_is_all = True
         with self.exact():
             self._check_padding()
@@ -99,20 +105,8 @@ class Backbone(nn.Module):
 
     @property
     def head(self) -> Any:
-        """The module that makes logits of hidden states.
-
-        Raises:
-            TypeError: If there is none: it is not a causal LM.
-        """
-        get_head = getattr(self.model, "get_output_embeddings", None)
-        head = get_head() if get_head is not None else None
-        if not isinstance(head, nn.Module) or not hasattr(head, "weight"):
-            raise TypeError(
-                f"expected a Hugging Face causal language model, whose get_output_embeddings() "
-                f"gives its head; got {type(self.model).__name__}. Load one with "
-                "AutoModelForCausalLM.from_pretrained(...)."
-            )
-        return head
+        """The module that makes logits of hidden states."""
+        return self._heads[0]
 
     @property
     def name(self) -> str:
@@ -183,9 +177,10 @@ class Backbone(nn.Module):
         finally:
             self.dtype = dtype
 
-    def autocast(self, enabled: bool = True) -> torch.autocast:
+    def autocast(self, enabled: bool = True) -> AbstractContextManager[object]:
         """The number type of the trunk, as a context. Around many calls it saves conversions."""
-        enabled = enabled and self.dtype == "bfloat16"
+        if self.dtype == "float32":
+            return nullcontext()
         return torch.autocast(self.head.weight.device.type, torch.bfloat16, enabled=enabled)
 
     def train(self, mode: bool = True) -> Backbone:
@@ -310,6 +305,19 @@ def _nothing(hidden: Tensor) -> Tensor:
 
 def _gap(logits: Tensor, expected: Tensor) -> float:
     return float((logits - expected).abs().max())
+
+
+def _head(model: Any) -> nn.Module:
+    """The module that makes logits of hidden states; raises TypeError if there is none."""
+    get_head = getattr(model, "get_output_embeddings", None)
+    head = get_head() if get_head is not None else None
+    if not isinstance(head, nn.Module) or not hasattr(head, "weight"):
+        raise TypeError(
+            f"expected a Hugging Face causal language model, whose get_output_embeddings() "
+            f"gives its head; got {type(model).__name__}. Load one with "
+            "AutoModelForCausalLM.from_pretrained(...)."
+        )
+    return head
 
 
 def _checkpoint_layers(model: nn.Module) -> None:

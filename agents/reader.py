@@ -192,6 +192,7 @@ def best_reader(backbone: Backbone) -> type[CachedReader] | type[UncachedReader]
             reason = f"raises {error!r} with it"
         else:
             if backbone.agree(got, expected):
+                backbone.pluggable = True
                 return CachedReader
             reason = "gives other logits with it"
     warnings.warn(

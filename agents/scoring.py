@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 from agents.backbone import Backbone
 from agents.log_probs import log_probs_and_entropy
 from agents.sampling import Sampling
+from agents.short_attention import short_attention
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,13 @@ def score(
         What the head reads before each written token, float32 (m, width); the tokens'
         log-probabilities and the entropies of the distributions that they are from, (m,) each.
     """
-    hidden = backbone.hidden_states(
-        lambda hidden: hidden.flatten(0, 1).index_select(0, batch.predicted_at)[None],
-        input_ids=batch.input_ids,
-    )
+    # Layers that are computed again in the backward pass would find another attention then.
+    fast = backbone.pluggable and not backbone.gradient_checkpointing
+    with short_attention(backbone.model, batch.input_ids) if fast else nullcontext():
+        hidden = backbone.hidden_states(
+            lambda hidden: hidden.flatten(0, 1).index_select(0, batch.predicted_at)[None],
+            input_ids=batch.input_ids,
+        )
     log_probs, entropies = log_probs_and_entropy(
         lambda hidden, tokens: sampling.warp(backbone.logits(hidden), tokens),
         hidden,

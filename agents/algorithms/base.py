@@ -151,9 +151,9 @@ stats_window_size, tensorboard_log, policy_kwargs, verbose, seed, device: As in 
 
     def _setup_model(self) -> None:
         super()._setup_model()
-        self.reference = Reference(self.policy).to(self.device) if self.kl_coef > 0 else None
         self._episode_sums = EpisodeSums(self.n_envs)
         self._sampler = Sampler(self.policy, self.n_envs)
+        self.reference = Reference(self.policy).to(self.device) if self.kl_coef > 0 else None
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "reference", "_sampler", "_episode_sums"]
