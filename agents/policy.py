@@ -111,6 +111,8 @@ class TransformerPolicyMixin(BasePolicy):
             raise ValueError("use_sde is for continuous actions, and tokens are not; leave it off.")
         if not isinstance(action_space, spaces.Discrete):
             raise ValueError(f"expected a Discrete action space of tokens, got {action_space}.")
+        if optimizer_kwargs is None and optimizer_class is torch.optim.Adam:
+            optimizer_kwargs = {"eps": 1e-5, "fused": True}
         self.sampling = Sampling(temperature, top_k, top_p)
         self._model_kwargs = {
             "model": model,
@@ -242,7 +244,8 @@ class TransformerPolicy(TransformerPolicyMixin, ActorCriticPolicy):
         top_k: Only the k likeliest tokens are drawn; 0 for all.
         top_p: Only the likeliest tokens that together have this probability; 1 for all.
         optimizer_class: The optimizer.
-        optimizer_kwargs: Its arguments; for Adam SB3 sets eps to 1e-5.
+        optimizer_kwargs: Its arguments; None for SB3's, which for Adam is an eps of 1e-5, and a
+            fused step.
         use_sde: Must be False; SB3 passes it.
 
     Raises:
