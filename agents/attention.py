@@ -19,7 +19,7 @@ from agents.cache import SlotCache
 NAME = "textgym_slots"
 
 
-class Kind(NamedTuple):
+class Variant(NamedTuple):
     """What families do differently.
 
     Attributes:
@@ -85,17 +85,19 @@ class Reading:
         self._padded = on_device(prompt * self._prompts[1] + offset) if ragged else None
         self._masks: dict[tuple[str, int | None], Tensor] = {}
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, kind: Kind) -> Tensor:
+    def attend(
+        self, layer: int, query: Tensor, key: Tensor, value: Tensor, variant: Variant
+    ) -> Tensor:
         """Attention of all m tokens: query (m, heads, width) to (m, heads, width)."""
         s = self.num_single
         parts = []
         if s:
-            parts.append(self._attend_single(layer, query[:s], kind))
+            parts.append(self._attend_single(layer, query[:s], variant))
         if s < len(query):
-            parts.append(self._attend_prompts(query[s:], key[s:], value[s:], kind))
+            parts.append(self._attend_prompts(query[s:], key[s:], value[s:], variant))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def _attend_single(self, layer: int, query: Tensor, kind: Kind) -> Tensor:
+    def _attend_single(self, layer: int, query: Tensor, variant: Variant) -> Tensor:
         keys, values = (
             slots[layer][:, :, : self._columns] for slots in (self.cache.keys, self.cache.values)
         )
@@ -106,11 +108,15 @@ class Reading:
             rows[self._going_on] = query
         # Heads that share their keys are queries of one head.
         grouped = rows.view(len(keys), keys.shape[1], -1, query.shape[2])
-        mask = self._mask("single", kind.window, query.dtype)
-        out = _attention(grouped, keys, values, mask, kind).flatten(1, 2)
+        mask = self._mask("single", variant.window, keys.dtype)
+        # To the cache's number type, not the other way: that would convert the whole cache.
+        out = _attention(grouped.to(keys.dtype), keys, values, mask, variant).flatten(1, 2)
+        out = out.to(query.dtype)
         return out if self._going_on is None else out[self._going_on]
 
-    def _attend_prompts(self, query: Tensor, key: Tensor, value: Tensor, kind: Kind) -> Tensor:
+    def _attend_prompts(
+        self, query: Tensor, key: Tensor, value: Tensor, variant: Variant
+    ) -> Tensor:
         count, longest = self._prompts
         batch = []
         for states in (query, key, value):
@@ -120,9 +126,9 @@ class Reading:
                 states = padded
             batch.append(states.view(count, longest, *states.shape[1:]).transpose(1, 2))
         query, key, value = batch
-        plain = kind.softcap is None and (kind.window is None or kind.window >= longest)
-        mask = None if plain else self._mask("prompt", kind.window, query.dtype)
-        out = _attention(query, key, value, mask, kind).transpose(1, 2).flatten(0, 1)
+        plain = variant.softcap is None and (variant.window is None or variant.window >= longest)
+        mask = None if plain else self._mask("prompt", variant.window, query.dtype)
+        out = _attention(query, key, value, mask, variant).transpose(1, 2).flatten(0, 1)
         return out if self._padded is None else out[self._padded]
 
     def _mask(self, kind: str, window: int | None, dtype: torch.dtype) -> Tensor:
@@ -172,28 +178,28 @@ def _slot_attention(
     """What transformers calls in each layer: (1, heads, m, width) to (1, m, heads, width)."""
     query, key, value = (states[0].transpose(0, 1).contiguous() for states in (query, key, value))
     layer: Any = module.layer_idx
-    kind = Kind(scaling, sliding_window, softcap)
-    return _reading.get().attend(layer, query, key, value, kind)[None], None
+    variant = Variant(scaling, sliding_window, softcap)
+    return _reading.get().attend(layer, query, key, value, variant)[None], None
 
 
 def _attention(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, kind: Kind
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, variant: Variant
 ) -> Tensor:
     """Attention of (b, heads, q, width); without a mask a causal one."""
-    if kind.softcap is None:
+    if variant.softcap is None:
         return functional.scaled_dot_product_attention(
             query,
             key.to(query.dtype),
             value.to(query.dtype),
             attn_mask=mask,
             is_causal=mask is None,
-            scale=kind.scaling,
+            scale=variant.scaling,
             enable_gqa=query.shape[1] != key.shape[1],
         )
     groups = query.shape[1] // key.shape[1]
     key, value = (states.repeat_interleave(groups, dim=1) for states in (key, value))
-    scale = query.shape[-1] ** -0.5 if kind.scaling is None else kind.scaling
-    scores = torch.tanh((query @ key.transpose(2, 3)) * scale / kind.softcap) * kind.softcap
+    scale = query.shape[-1] ** -0.5 if variant.scaling is None else variant.scaling
+    scores = torch.tanh((query @ key.transpose(2, 3)) * scale / variant.softcap) * variant.softcap
     assert mask is not None
     return (scores + mask).softmax(-1).to(value.dtype) @ value
 

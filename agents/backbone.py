@@ -93,6 +93,7 @@ class Backbone(nn.Module):
         self._heads = (_head(self.model),)  # in a tuple: it is a part of the model already
         head_size, self.width = self.head.weight.shape
         self._check_fit(head_size)
+        self._check_weights()
         self._accepts = _accepted_inputs(self.model)
         self.train()
         self.gradient_checkpointing = gradient_checkpointing
@@ -124,31 +125,39 @@ class Backbone(nn.Module):
         Raises:
             ValueError: If a row does not begin with a token.
         """
-        return self.read(_last, **left_padded(input_ids, attention_mask))
+        return self.read(_last, left_padded(input_ids, attention_mask))
 
-    def read(self, pick: Pick, **inputs: Any) -> NextToken:
+    def read(
+        self,
+        pick: Pick,
+        inputs: Mapping[str, Any],
+        within: AbstractContextManager[object] | None = None,
+    ) -> NextToken:
         """Run the model, and its head on those hidden states that `pick` takes.
 
         Args:
             pick: Takes some of the hidden states (n, T, width).
             inputs: Of the model; those that its family does not know are left out.
+            within: A context for the trunk; None for none.
 
         Returns:
             As many rows as were taken, in their order.
         """
         if self.dtype == "float32":
-            hidden, logits = self._run(pick, pick, inputs)
+            with within or nullcontext():
+                hidden, logits = self._run(pick, pick, inputs)
             return NextToken(hidden.float(), logits[:, : self.num_tokens].float())
-        hidden = self.hidden_states(pick, **inputs)
+        with within or nullcontext():
+            hidden = self.hidden_states(pick, inputs)
         return NextToken(hidden, self.logits(hidden))
 
-    def hidden_states(self, pick: Pick, **inputs: Any) -> Tensor:
+    def hidden_states(self, pick: Pick, inputs: Mapping[str, Any]) -> Tensor:
         """Run the model without its head: what the head would read, float32 (n, width)."""
         return self._run(pick, _nothing, inputs)[0].float()
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Run the head alone, in float32: (n, width) to (n, vocabulary)."""
-        with self.autocast(False):
+        with self.exact(), torch.autocast(hidden.device.type, enabled=False):
             if self._head_is_all:
                 logits = self.head(hidden.to(self.head.weight.dtype))
             else:
@@ -177,11 +186,21 @@ class Backbone(nn.Module):
         finally:
             self.dtype = dtype
 
-    def autocast(self, enabled: bool = True) -> AbstractContextManager[object]:
-        """The number type of the trunk, as a context. Around many calls it saves conversions."""
+    def autocast(self) -> AbstractContextManager[object]:
+        """The number type of the trunk, as a context."""
         if self.dtype == "float32":
             return nullcontext()
-        return torch.autocast(self.head.weight.device.type, torch.bfloat16, enabled=enabled)
+        return torch.autocast(self.head.weight.device.type, torch.bfloat16)
+
+    @contextmanager
+    def keeping_conversions(self) -> Iterator[None]:
+        """Convert weights once for many passes, in which they must not change."""
+        torch.autocast_increment_nesting()
+        try:
+            yield
+        finally:
+            if torch.autocast_decrement_nesting() == 0:
+                torch.clear_autocast_cache()
 
     def train(self, mode: bool = True) -> Backbone:
         """Note the mode, and leave the model in evaluation: its dropout stays off."""
@@ -234,6 +253,14 @@ class Backbone(nn.Module):
                 "max_new_tokens."
             )
 
+    def _check_weights(self) -> None:
+        trained = {p.dtype for p in self.model.parameters() if p.requires_grad}
+        if trained - {torch.float32}:
+            raise ValueError(
+                f"the {self.name} has weights in {', '.join(map(str, trained))}, where small steps "
+                'are lost in rounding. Give model.float(), with dtype="bfloat16" to compute in it.'
+            )
+
     @torch.no_grad()
     def _check_padding(self) -> None:
         """Raise if a row's logits change when a longer row stands beside it.
@@ -249,7 +276,7 @@ class Backbone(nn.Module):
         mask = torch.ones_like(ids)
         mask[0, shortest:] = 0
         alone = {"input_ids": ids[:1, :shortest], "attention_mask": mask[:1, :shortest]}
-        expected = self.read(_last, **alone)
+        expected = self.read(_last, alone)
         self._head_is_all = self.agree(self.logits(expected.hidden), expected.logits)
         got = self(ids, mask).logits[:1]
         if not self.agree(got, expected.logits):

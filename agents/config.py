@@ -76,8 +76,8 @@ class RunConfig:
     """What becomes of prompts that do not fit: refused, or only their end is kept."""
 
     algo: Literal["ppo", "sb3-ppo", "sb3-a2c"] = "ppo"
-    """Algorithm: ours, or one of Stable-Baselines3, for comparison: the same, tens of times
-    slower."""
+    """Algorithm: ours, or one of Stable-Baselines3, for comparison: tens of times slower, and
+    without a KL penalty."""
     n_envs: int = 64
     """Texts written side by side."""
     n_steps: int = 32
@@ -103,9 +103,9 @@ class RunConfig:
     """Largest norm of a gradient."""
     target_kl: float | None = None
     """Stop an update early at this approximate KL divergence (PPO)."""
-    kl_coef: float = 0.07
+    kl_coef: float | None = None
     """What it costs to leave the model as it was: penalty on a token's reward for each nat by
-    which it became likelier. 0 for none; Stable-Baselines3's algorithms know none."""
+    which it became likelier. None is 0.07 for ppo; Stable-Baselines3's algorithms know none."""
     target_kl_ref: float | None = None
     """Let kl_coef follow this KL divergence from the model as it was, in nats a text."""
 
@@ -146,13 +146,20 @@ class RunConfig:
         )
         for name in above_zero:
             _check(name, getattr(self, name), getattr(self, name) > 0, "above 0")
-        for name in ("seed", "ent_coef", "vf_coef", "kl_coef", "top_k"):
+        for name in ("seed", "ent_coef", "vf_coef", "top_k"):
             _check(name, getattr(self, name), getattr(self, name) >= 0, "0 or above")
         for name in ("gamma", "gae_lambda"):
             _check(name, getattr(self, name), 0 <= getattr(self, name) <= 1, "from 0 to 1")
         for name in ("target_kl", "target_kl_ref", "lora_rank"):
             value = getattr(self, name)
             _check(name, value, value is None or value > 0, "above 0")
+        _check("kl_coef", self.kl_coef, self.kl_coef is None or self.kl_coef >= 0, "0 or above")
+        for name in ("kl_coef", "target_kl_ref"):
+            value = getattr(self, name)
+            if self.algo != "ppo" and value is not None:
+                raise ValueError(
+                    f"{name}={value} is for --algo ppo: {self.algo} has no reference model."
+                )
         _check("top_p", self.top_p, 0 < self.top_p <= 1, "above 0 and at most 1")
         rollout = self.n_envs * self.n_steps
         _check("n_envs * n_steps", rollout, rollout > 1, "above 1")
@@ -218,7 +225,7 @@ class RunConfig:
             "target_kl": self.target_kl,
         }
         ours = {
-            "kl_coef": self.kl_coef,
+            "kl_coef": 0.07 if self.kl_coef is None else self.kl_coef,
             "target_kl_ref": self.target_kl_ref,
             "micro_batch_tokens": self.micro_batch_tokens,
         }

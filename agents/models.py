@@ -109,6 +109,8 @@ def with_lora(model: nn.Module, lora: bool | Mapping[str, Any]) -> nn.Module:
         ModuleNotFoundError: If PEFT is not installed.
         ValueError: If the model has an adapter already.
     """
+    from transformers.pytorch_utils import Conv1D
+
     try:
         import peft
     except ModuleNotFoundError as error:
@@ -118,7 +120,10 @@ def with_lora(model: nn.Module, lora: bool | Mapping[str, Any]) -> nn.Module:
     if has_adapter(model):
         raise ValueError("the model has an adapter already, which is trained on; leave lora out.")
     arguments = {} if lora is True else dict(lora or {})
-    config = peft.LoraConfig(**{"task_type": "CAUSAL_LM", **arguments})
+    # GPT-2's layers hold their weights the other way round.
+    transposed = any(isinstance(module, Conv1D) for module in model.modules())
+    defaults = {"task_type": "CAUSAL_LM", "fan_in_fan_out": transposed}
+    config = peft.LoraConfig(**{**defaults, **arguments})
     _take_out_adapter(model)  # which is in a model that SB3 saved together with its policy
     with warnings.catch_warnings():
         # PEFT asks transformers under a name that transformers gave up.

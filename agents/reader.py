@@ -14,9 +14,10 @@ from torch import Tensor
 from agents.attention import Reading, reading
 from agents.backbone import Backbone, NextToken
 from agents.cache import SlotCache
+from agents.short_attention import LONGEST, short_attention
 
 MAX_TOKENS = 16_384
-"""Tokens of prompts that are read at a time."""
+"""Tokens of prompts that are read at a time, were they all as long as the longest."""
 
 
 class Reader(Protocol):
@@ -46,7 +47,9 @@ class CachedReader:
     """Reads every token once, and keeps keys and values.
 
     It reads when it is asked what it has seen: the tokens of rows that go on and the prompts of
-    rows that begin together, in one pass without padding, and no token of a text that has ended.
+    rows that begin, in one pass. A text that has ended is not read to its end unless somebody
+    asks before the next begins. On a GPU tokens are read when they are written, so that it
+    computes while the environment works, and prompts in a pass of their own.
 
     Args:
         backbone: The model.
@@ -64,14 +67,7 @@ class CachedReader:
     @property
     def seen(self) -> NextToken:
         """What the model says at the end of each row, n rows."""
-        going_on = self._going_on.nonzero()[0]
-        for beginning in self._portions():
-            self._read(going_on, beginning)
-            going_on = going_on[:0]
-        if len(going_on):
-            self._read(going_on, [])
-        self._going_on[:] = False
-        self._prompts = {}
+        self._catch_up()
         return self._seen
 
     def begin(
@@ -84,31 +80,40 @@ class CachedReader:
 
     def append(self, tokens: Tensor) -> None:
         """See `Reader`."""
-        if self._prompts or self._going_on.any():
-            self._seen = self.seen
+        self._catch_up()
         self._tokens = tokens
         self._going_on[:] = True
         if tokens.device.type == "cuda":
-            self._seen = self.seen  # at once, so that it computes while the environment works
+            self._catch_up()  # so that it computes while the environment works
 
     def keep(self, rows: NDArray[np.intp]) -> None:
         """See `Reader`."""
-        self._seen = _take(self.seen, rows)
+        kept = set(rows.tolist())
+        self._prompts = {row: ids for row, ids in self._prompts.items() if row in kept}
+        self._going_on &= np.isin(np.arange(len(self._going_on)), rows)
+        self._catch_up()
+        self._seen = _take(self._seen, rows)
         self._going_on = self._going_on[rows]
         self._cache.keep(rows)
 
+    def _catch_up(self) -> None:
+        """Read what is unread."""
+        going_on = self._going_on.nonzero()[0]
+        for beginning in self._portions():
+            self._read(going_on, beginning)
+            going_on = going_on[:0]
+        if len(going_on):
+            self._read(going_on, [])
+        self._going_on[:] = False
+        self._prompts = {}
+
     def _portions(self) -> Iterator[list[int]]:
-        """Rows that begin, so many at a time that their tokens fit into memory."""
-        portion: list[int] = []
-        size = 0
-        for row, ids in self._prompts.items():
-            if portion and size + len(ids) > MAX_TOKENS:
-                yield portion
-                portion, size = [], 0
-            portion.append(row)
-            size += len(ids)
-        if portion:
-            yield portion
+        """Rows that begin, the longest prompts first, so many at a time as fit into memory."""
+        rows = sorted(self._prompts, key=lambda row: len(self._prompts[row]), reverse=True)
+        while rows:
+            count = max(MAX_TOKENS // len(self._prompts[rows[0]]), 1)
+            yield rows[:count]
+            rows = rows[count:]
 
     def _read(self, going_on: NDArray[np.intp], beginning: list[int]) -> None:
         device = self._tokens.device
@@ -119,14 +124,14 @@ class CachedReader:
         ids = self._tokens if everyone else self._tokens[torch.from_numpy(going_on).to(device)]
         if prompts:
             ids = torch.cat([ids, torch.from_numpy(np.concatenate(prompts)).to(device)])
-        with reading(self._backbone.model, plan):
-            fresh = self._backbone.read(
-                lambda hidden: hidden[:, plan.last],
-                input_ids=ids[None],
-                position_ids=plan.positions[None],
-                past_key_values=self._cache,
-                use_cache=True,
-            )
+        inputs = {
+            "input_ids": ids[None],
+            "position_ids": plan.positions[None],
+            "past_key_values": self._cache,
+            "use_cache": True,
+        }
+        within = reading(self._backbone.model, plan)
+        fresh = self._backbone.read(lambda hidden: hidden[:, plan.last], inputs, within)
         if everyone:
             self._seen = fresh
         else:
@@ -182,7 +187,7 @@ def best_reader(backbone: Backbone) -> type[CachedReader] | type[UncachedReader]
 
     A name does not tell: there are families that take no notice of our attention or of the cache,
     and nothing fails. So both read two rows of different length, one of them as long as rows can
-    be and longer than any window, and one that starts anew.
+    be, and one that starts anew.
     """
     with backbone.exact():
         expected = _trial(UncachedReader(backbone, 2), backbone)
@@ -192,7 +197,7 @@ def best_reader(backbone: Backbone) -> type[CachedReader] | type[UncachedReader]
             reason = f"raises {error!r} with it"
         else:
             if backbone.agree(got, expected):
-                backbone.pluggable = True
+                backbone.pluggable = _reads_short_texts(backbone)
                 return CachedReader
             reason = "gives other logits with it"
     warnings.warn(
@@ -214,6 +219,18 @@ _UNFIT = (
     ValueError,
 )
 """What families raise whose code expects another cache or another mask."""
+
+
+def _reads_short_texts(backbone: Backbone) -> bool:
+    """Whether the attention of updates gives what the model's own gives."""
+    device = backbone.head.weight.device
+    length = min(backbone.context_length, LONGEST)
+    ids = np.random.default_rng(0).integers(backbone.num_tokens, size=(1, length))
+    input_ids = torch.from_numpy(ids).to(device)
+    expected = backbone(input_ids, torch.ones_like(input_ids)).logits
+    within = short_attention(backbone.model, input_ids)
+    got = backbone.read(lambda hidden: hidden[:, -1:], {"input_ids": input_ids}, within)
+    return backbone.agree(got.logits, expected)
 
 
 def _trial(reader: Reader, backbone: Backbone) -> Tensor:

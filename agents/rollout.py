@@ -84,18 +84,16 @@ class Rollout:
     @torch.inference_mode()
     def step(self) -> Step:
         """Draw a token in every row, and let the environment answer."""
-        policy, rows = self._policy, self._rows
+        rows = self._rows
         self._check_room()
-        with policy.backbone.autocast():
-            self._begin(self._unread)
-            drawn = self._sampler.sample(deterministic=self._deterministic)
-            # One transfer, and the only time that a device is waited for. float32 holds each id
-            # below 2**24 exactly.
-            tokens, log_probs, values = torch.stack([part.float() for part in drawn]).cpu().numpy()
-            actions = self._spread(tokens, np.int64)
-            self._env.step_async(actions)
-            # A device computes this while the environment works.
-            self._sampler.append(drawn.tokens)
+        self._begin(self._unread)
+        drawn = self._sampler.sample(deterministic=self._deterministic)
+        # One transfer, and the only time that a device is waited for. float32 holds each id below
+        # 2**24 exactly.
+        tokens, log_probs, values = torch.stack([part.float() for part in drawn]).cpu().numpy()
+        actions = self._spread(tokens, np.int64)
+        self._env.step_async(actions)
+        self._sampler.append(drawn.tokens)
         new_observations, rewards, dones, infos = self._env.step_wait()
         assert isinstance(new_observations, dict)
 

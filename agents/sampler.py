@@ -61,10 +61,11 @@ class Sampler:
     def sample(self, *, deterministic: bool = False) -> Draw:
         """Draw the next token of every row, or take the likeliest; without writing it."""
         logits = self.policy.sampling.warp(self._reader.seen.logits)
-        tokens, log_probs = draw(logits)
         if deterministic:
             tokens = logits.argmax(-1)
             log_probs = logits.log_softmax(-1).gather(1, tokens[:, None])[:, 0]
+        else:
+            tokens, log_probs = draw(logits)
         return Draw(tokens, log_probs, self.values())
 
     def append(self, tokens: Tensor) -> None:

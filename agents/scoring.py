@@ -54,7 +54,7 @@ def score(
     with short_attention(backbone.model, batch.input_ids) if fast else nullcontext():
         hidden = backbone.hidden_states(
             lambda hidden: hidden.flatten(0, 1).index_select(0, batch.predicted_at)[None],
-            input_ids=batch.input_ids,
+            {"input_ids": batch.input_ids},
         )
     log_probs, entropies = log_probs_and_entropy(
         lambda hidden, tokens: sampling.warp(backbone.logits(hidden), tokens),

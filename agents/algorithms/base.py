@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import explained_variance
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
@@ -27,6 +27,8 @@ from agents.policy import TransformerPolicy
 from agents.reference import Reference
 from agents.rollout import Rollout
 from agents.sampler import Sampler
+
+Algorithm = TypeVar("Algorithm", bound="TokenOnPolicyAlgorithm")
 
 
 class TokenOnPolicyAlgorithm(OnPolicyAlgorithm):
@@ -91,18 +93,20 @@ stats_window_size, tensorboard_log, policy_kwargs, verbose, seed, device: As in 
                 f"{type(self).__name__} trains a TransformerPolicy, got {policy!r}. For other "
                 "policies take Stable-Baselines3's own algorithms."
             )
-        at_least_one = {
+        counts = {
             "n_steps": n_steps,
             "batch_size": 1 if batch_size is None else batch_size,
             "n_epochs": n_epochs,
             "micro_batch_tokens": micro_batch_tokens,
             "logits_budget": logits_budget,
         }
-        for name, value in at_least_one.items():
-            if value < 1 or value != int(value):
-                raise ValueError(f"{name} is a whole number of at least 1, got {value!r}.")
-        if kl_coef < 0:
-            raise ValueError(f"kl_coef must be 0 or above, got {kl_coef}.")
+        for name, count in counts.items():
+            _check(name, count, count >= 1 and count == int(count), "a whole number from 1 on")
+        for name, weight in {"kl_coef": kl_coef, "ent_coef": ent_coef, "vf_coef": vf_coef}.items():
+            _check(name, weight, weight >= 0, "0 or above")
+        for name, share in {"gamma": gamma, "gae_lambda": gae_lambda}.items():
+            _check(name, share, 0 <= share <= 1, "from 0 to 1")
+        _check("target_kl", target_kl, target_kl is None or target_kl > 0, "above 0, or None")
         if target_kl_ref is not None and not (target_kl_ref > 0 and kl_coef > 0):
             raise ValueError(
                 f"target_kl_ref={target_kl_ref} with kl_coef={kl_coef}: the target, above 0, "
@@ -160,7 +164,43 @@ stats_window_size, tensorboard_log, policy_kwargs, verbose, seed, device: As in 
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         names, tensors = super()._get_torch_save_params()
-        return [*names, *(["reference"] if self.kl_coef > 0 else [])], tensors
+        return [*names, *(["reference"] if self.reference is not None else [])], tensors
+
+    def set_parameters(
+        self,
+        load_path_or_dict: str | dict[str, Any],
+        exact_match: bool = True,
+        device: torch.device | str = "auto",
+    ) -> None:
+        """Set the weights of policy, optimizer and reference; see SB3.
+
+        Raises:
+            ValueError: If only one of the two has a reference model.
+        """
+        given, has_reference = load_path_or_dict, self.reference is not None
+        if exact_match and isinstance(given, dict) and ("reference" in given) != has_reference:
+            was, now = ("0", "above 0") if has_reference else ("above 0", "0")
+            raise ValueError(
+                f"this was saved with a kl_coef {was}, which is now {now}: a reference model is "
+                "there from the start of a training or not at all. Leave kl_coef as it was, or "
+                "begin a new training with the trained model (policy.save_pretrained)."
+            )
+        super().set_parameters(load_path_or_dict, exact_match, device)
+
+    def learn(
+        self: Algorithm,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 1,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> Algorithm:
+        """Train; see SB3. TensorBoard runs are named after the algorithm unless told otherwise."""
+        name = tb_log_name or type(self).__name__
+        return super().learn(
+            total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar
+        )
 
     def collect_rollouts(
         self,
@@ -179,40 +219,38 @@ stats_window_size, tensorboard_log, policy_kwargs, verbose, seed, device: As in 
         assert self._last_episode_starts is not None
         started = time.perf_counter()
         self.policy.set_training_mode(False)
-        if self._sampler.num_rows != env.num_envs:
+        if self._sampler.policy is not self.policy:
             self._sampler = Sampler(self.policy, env.num_envs)
-            self._episode_sums = EpisodeSums(env.num_envs)
         self._episode_sums.begin(self._last_episode_starts)
         rollout_buffer.reset()
         callback.on_rollout_start()
 
         rollout = Rollout(self._sampler, env, self._last_obs)
         rollout_buffer.begin(np.arange(env.num_envs), self._last_obs)
-        paid = []
-        for _ in range(n_rollout_steps):
-            step = rollout.step()
-            self.num_timesteps += env.num_envs
-            # Callbacks look for SB3's local variables.
-            new_obs, rewards, dones, infos = (
-                step.new_observations,
-                step.rewards,
-                step.dones,
-                step.infos,
-            )
-            actions, values, log_probs = step.actions, step.values, step.log_probs
-            callback.update_locals(locals())
-            if not callback.on_step():
-                return False
-            self._update_info_buffer(infos, dones)
-            rollout_buffer.add_step(step, self._last_episode_starts, self.gamma)
-            paid.append(rewards)
-            self._last_obs, self._last_episode_starts = dict(new_obs), dones
-        last_values = rollout.values(np.logical_not(dones))
+        paid: list[NDArray[np.float32]] = []
+        goes_on = True
+        with self.policy.backbone.keeping_conversions():
+            while goes_on and len(paid) < n_rollout_steps:
+                step = rollout.step()
+                self.num_timesteps += env.num_envs
+                # Callbacks look for SB3's local variables.
+                n_steps, new_obs, rewards = len(paid), step.new_observations, step.rewards
+                dones, infos = step.dones, step.infos
+                actions, values, log_probs = step.actions, step.values, step.log_probs
+                callback.update_locals(locals())
+                goes_on = callback.on_step()
+                self._update_info_buffer(infos, dones)
+                rollout_buffer.add_step(step, self._last_episode_starts, self.gamma)
+                paid.append(rewards)
+                self._last_obs, self._last_episode_starts = dict(new_obs), dones
+            last_values = rollout.values(np.logical_not(dones))
         seconds = time.perf_counter() - started
-        self.logger.record("time/rollout_tokens_per_second", rollout_buffer.rewards.size / seconds)
+        self.logger.record("time/rollout_tokens_per_second", len(paid) * env.num_envs / seconds)
 
         self._score_again(rollout_buffer)
         self._sum_up(rollout_buffer, np.stack(paid), dones)
+        if not goes_on:
+            return False
         rollout_buffer.compute_returns_and_advantage(last_values, dones)
         callback.update_locals(locals())
         callback.on_rollout_end()
@@ -328,13 +366,15 @@ stats_window_size, tensorboard_log, policy_kwargs, verbose, seed, device: As in 
         self, buffer: TokenRolloutBuffer, paid: NDArray[np.float32], last_dones: NDArray[np.bool_]
     ) -> None:
         """Take the KL penalty from the rewards, and log the episodes that ended."""
-        steps = {"score": paid, "entropy": -buffer.log_probs, "length": np.ones_like(paid)}
+        pos = buffer.pos  # less than all, if a callback stopped
+        log_probs = buffer.log_probs[:pos]
+        steps = {"score": paid, "entropy": -log_probs, "length": np.ones_like(paid)}
         if self.reference is not None:
-            steps["kl"] = buffer.log_probs - buffer.ref_log_probs
+            steps["kl"] = log_probs - buffer.ref_log_probs[:pos]
             steps["penalty"] = -self.kl_coef * steps["kl"]
-            buffer.rewards += steps["penalty"]
+            buffer.rewards[:pos] += steps["penalty"]
             self.logger.record("objective/kl_coef", self.kl_coef)
-        dones = np.concatenate([buffer.episode_starts[1:], last_dones[None]])
+        dones = np.concatenate([buffer.episode_starts[1:pos], last_dones[None]])
         ended = self._episode_sums.add(steps, dones)
         log_episodes(self.logger, ended)
         self._episodes += len(ended["length"])
@@ -343,3 +383,8 @@ stats_window_size, tensorboard_log, policy_kwargs, verbose, seed, device: As in 
             self.kl_coef = adapted_kl_coef(
                 self.kl_coef, float(ended["kl"].mean()), self.target_kl_ref
             )
+
+
+def _check(name: str, value: float | None, fits: bool, expected: str) -> None:
+    if not fits:
+        raise ValueError(f"{name} must be {expected}, got {value!r}.")

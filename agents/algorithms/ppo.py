@@ -38,6 +38,13 @@ class TokenPPO(TokenOnPolicyAlgorithm):
     * Adam's epsilon is 1e-5, as SB3 sets it for PPO; with 1e-8 the first updates go much too far
       (ibid.).
 
+    What else is different: mini-batches are made of whole texts, since a text is read at once.
+    There is no `use_sde` and no other `rollout_buffer_class`. Callbacks find `values` and
+    `log_probs` as arrays, and no `obs_tensor`. Logged are SB3's keys and those that TRL's PPO
+    made familiar (`objective/kl`, `policy/clipfrac_avg`, ...), as means over tokens; with
+    `VecNormalize` they are about the rewards that it gives. `policy/approxkl_avg` is the estimate
+    that SB3 uses.
+
     Args:
         policy: `TransformerPolicy`. What belongs to the network is in `policy_kwargs`: `model`,
             `lora`, `dtype`, `gradient_checkpointing`, `temperature`, `top_k`, `top_p`.
@@ -116,6 +123,9 @@ class TokenPPO(TokenOnPolicyAlgorithm):
         device: torch.device | str = "auto",
         _init_setup_model: bool = True,
     ) -> None:
+        for name, value in {"clip_range": clip_range, "clip_range_vf": clip_range_vf}.items():
+            if isinstance(value, (int, float)) and not value > 0:
+                raise ValueError(f"{name} must be above 0, got {value}.")
         # SB3's names and habit: given as a number or a schedule, and a schedule from then on.
         self.clip_range: Any = clip_range
         self.clip_range_vf: Any = clip_range_vf
