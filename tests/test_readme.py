@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,6 +24,30 @@ def test_the_script_runs(capsys: pytest.CaptureFixture[str]) -> None:
     torch.set_num_threads(1)
     exec(script, {})
     assert "ep_rew_mean" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("algorithm", ["PPO", "TokenPPO"])
+def test_both_run_with_texts_side_by_side(algorithm: str) -> None:
+    blocks = [b for b in BLOCKS if f"model = {algorithm}(" in b and "model.learn(1_024)" in b]
+    (script,) = blocks
+    shorter = {
+        '"TextGen-v0", 16': '"TextGen-v0", 2',
+        "n_steps=64": "n_steps=8",
+        "=256": "=16",
+        "1_024": "16",
+    }
+    for shown, short in shorter.items():
+        assert shown in script
+        script = script.replace(shown, short)
+    torch.set_num_threads(1)
+    names: dict[str, Any] = {}
+    exec(script, names)
+    assert type(names["model"]).__name__ == algorithm
+    assert names["model"].num_timesteps == 16
+
+
+def test_every_figure_is_filled_in() -> None:
+    assert not re.findall(r"@[A-Z0-9]+@", README)
 
 
 def test_the_reward_blocks_run() -> None:

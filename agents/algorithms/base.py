@@ -101,7 +101,7 @@ stats_window_size, tensorboard_log, policy_kwargs, verbose, seed, device: As in 
             "logits_budget": logits_budget,
         }
         for name, count in counts.items():
-            _check(name, count, count >= 1 and count == int(count), "a whole number from 1 on")
+            _check(name, count, count >= 1 and count == int(count), "a whole number of at least 1")
         for name, weight in {"kl_coef": kl_coef, "ent_coef": ent_coef, "vf_coef": vf_coef}.items():
             _check(name, weight, weight >= 0, "0 or above")
         for name, share in {"gamma": gamma, "gae_lambda": gae_lambda}.items():

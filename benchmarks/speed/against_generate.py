@@ -7,7 +7,7 @@ padding until its longest text is done.
 
 from __future__ import annotations
 
-import time
+from contextlib import nullcontext
 from itertools import cycle, islice
 from statistics import median
 from typing import Any
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from speed.learners import fast
 from speed.results import Figures, Section, Target
+from speed.stopwatch import now
 from speed.workload import EOS_ID, PAD_ID, Workload
 
 
@@ -33,7 +34,8 @@ def measure(cases: dict[Workload, tuple[float, float]], rounds: int, iterations:
     for workload, (at_least, aim) in cases.items():
         arguments = {"n_steps": workload.new, "batch_size": workload.rows * workload.new}
         ours = fast(workload, **arguments, n_epochs=1)
-        model, prompts = workload.model(), prompt_ids(workload)
+        model = workload.model().to(workload.device)
+        prompts = prompt_ids(workload).to(workload.device)
         ours.run(2)
         generate(workload, model, prompts)
         speeds: dict[str, list[float]] = {"generate": [], "TokenPPO": []}
@@ -63,18 +65,20 @@ def prompt_ids(workload: Workload) -> Tensor:
 
 def generate(workload: Workload, model: Any, prompts: Tensor) -> tuple[int, float]:
     """Useful tokens, the end of a text included, and the seconds that they took."""
-    start = time.perf_counter()
-    written = model.generate(
-        input_ids=prompts,
-        attention_mask=torch.ones_like(prompts),
-        do_sample=True,
-        top_k=0,
-        top_p=1.0,
-        max_new_tokens=workload.new,
-        eos_token_id=EOS_ID,
-        pad_token_id=PAD_ID,
-    )
-    seconds = time.perf_counter() - start
+    rounded = torch.autocast(torch.device(workload.device).type, torch.bfloat16)
+    start = now(workload.device)
+    with rounded if workload.dtype == "bfloat16" else nullcontext():
+        written = model.generate(
+            input_ids=prompts,
+            attention_mask=torch.ones_like(prompts),
+            do_sample=True,
+            top_k=0,
+            top_p=1.0,
+            max_new_tokens=workload.new,
+            eos_token_id=EOS_ID,
+            pad_token_id=PAD_ID,
+        )
+    seconds = now(workload.device) - start
     ends = (written[:, workload.prompt :] == EOS_ID).int()
     after_the_end = ends.cumsum(dim=1) - ends
     return int((after_the_end == 0).sum()), seconds

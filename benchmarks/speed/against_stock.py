@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from speed.learners import Iteration, fast, stock
+from speed.hardware import operations
+from speed.learners import Iteration, TokensRead, fast, stock
 from speed.results import Figures, Section, Target
 from speed.workload import Workload
 
@@ -18,26 +19,29 @@ class Case(NamedTuple):
         workload: What is written; a rollout is as long as a text.
         batch_size: Transitions of a mini-batch.
         part: Mini-batches of stock PPO's update that are measured, if it has more than that.
+        rounds: How often each side is measured, stock PPO by one iteration.
         targets: The ratio wanted and the one worth aiming for, if there are such.
     """
 
     workload: Workload
     batch_size: int
     part: int
+    rounds: int = 1
     targets: tuple[float, float] | None = None
 
 
-def measure(cases: list[Case], rounds: int) -> Section:
-    """Compare in each case; a round measures each side once, stock PPO by one iteration."""
+def measure(cases: list[Case]) -> Section:
+    """Compare in each case."""
     section = Section()
     body = []
     for case in cases:
-        ours, theirs, note = _compare(case, rounds)
+        ours, theirs, notes = _compare(case)
         ratio = theirs.seconds / ours.seconds
         of_them = [str(case.workload), str(case.batch_size)]
         body.append([*of_them, "stock", *_cells(theirs), "1"])
         body.append([*of_them, "TokenPPO", *_cells(ours), f"{ratio:.1f}"])
-        section.notes.append(f"{case.workload}, mini-batches of {case.batch_size}: {note}")
+        name = f"{case.workload}, mini-batches of {case.batch_size}"
+        section.notes += [f"{name}: {note}" for note in notes]
         if case.targets:
             speeds = [iteration.tokens / iteration.seconds for iteration in (ours, theirs)]
             section.targets.append(
@@ -55,14 +59,18 @@ def measure(cases: list[Case], rounds: int) -> Section:
     return section
 
 
-def _compare(case: Case, rounds: int) -> tuple[Iteration, Iteration, str]:
+def _compare(case: Case) -> tuple[Iteration, Iteration, list[str]]:
     """The iteration in the middle of each side, and what was measured."""
-    workload, batch_size, part, _ = case
+    workload, batch_size, part, rounds, _ = case
     arguments = {"n_steps": workload.new, "batch_size": batch_size, "n_epochs": EPOCHS}
     ours, theirs = fast(workload, **arguments), stock(workload, **arguments)
     mini_batches = EPOCHS * theirs.tokens // batch_size
-    ours.run(2)
-    theirs.run_part(1)
+    with ours.reading() as ours_read:
+        ours.run(1)
+    ours.run(1)
+    with theirs.reading() as stock_read:
+        theirs.run_part(1)
+    stock_read.update *= mini_batches
     fast_ones, stock_ones = [], []
     for _ in range(rounds):
         fast_ones += ours.run(3)
@@ -70,8 +78,41 @@ def _compare(case: Case, rounds: int) -> tuple[Iteration, Iteration, str]:
     update = "its whole update"
     if part < mini_batches:
         update = f"{part} of the {mini_batches} mini-batches of its update, scaled by their number"
-    note = f"{rounds} whole rollouts of stock PPO, each with {update}; {len(fast_ones)} whole "
-    return _middle(fast_ones), _middle(stock_ones), note + "iterations of TokenPPO."
+    note = (
+        f"{rounds} whole rollouts of stock PPO, each with {update}; {len(fast_ones)} whole "
+        "iterations of TokenPPO."
+    )
+    mine, others = _middle(fast_ones), _middle(stock_ones)
+    return mine, others, [note, _arithmetic(workload, mine, others, ours_read, stock_read)]
+
+
+def _arithmetic(
+    workload: Workload,
+    ours: Iteration,
+    theirs: Iteration,
+    ours_read: TokensRead,
+    stock_read: TokensRead,
+) -> str:
+    """What both sides read and compute in an iteration: the ratio that equal speeds would give."""
+    # No token is drawn after the last one, so that it need not be read.
+    last = workload.prompt + workload.new - 1
+    mine = (1 + 3 * EPOCHS) * operations(workload, 0, last, workload.new)
+    # Stock PPO reads a whole context for each token, in updates one as long as the longest of
+    # the mini-batch.
+    written = workload.rows * workload.new
+    longest = round(stock_read.update / (EPOCHS * written))
+    others = sum(operations(workload, 0, workload.prompt + n, 1) for n in range(workload.new))
+    others += 3 * EPOCHS * workload.new * operations(workload, 0, longest, 1)
+    speeds = [mine / ours.seconds / 1e9, others / theirs.seconds / 1e9]
+    tokens = [read.rollout + read.update for read in (ours_read, stock_read)]
+    return (
+        f"stock PPO reads {tokens[1]:,} tokens an iteration, padding included ({longest} for each "
+        f"token of an epoch), TokenPPO {tokens[0]:,} "
+        f"({ours_read.update / (EPOCHS * written):.2f}), {tokens[1] / tokens[0]:.1f} times fewer. "
+        f"Operations are {others / mine:.1f} times fewer, which would be the ratio if both "
+        f"computed equally fast; stock PPO reaches {speeds[1]:,.1f} GFLOP/s, TokenPPO "
+        f"{speeds[0]:,.1f}."
+    )
 
 
 def _middle(iterations: list[Iteration]) -> Iteration:

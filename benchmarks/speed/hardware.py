@@ -13,28 +13,35 @@ Norms, activations, softmax, the value head, sampling and the optimizer are not 
 
 from __future__ import annotations
 
-import time
-
 import torch
 
+from speed.stopwatch import now
 from speed.workload import Workload
 
 SIZES = (1024, 2048, 4096)
+SIZES_OF_A_GPU = (4096, 8192)
 
 
-def matrix_product_peak(seconds: float = 1.0) -> float:
-    """Operations a second of float32 matrix products: the best that any size and try gave."""
+def matrix_product_peak(device: str, dtype: str, seconds: float = 1.0) -> float:
+    """Operations a second of matrix products: the best that any size and try gave.
+
+    Args:
+        device: Where.
+        dtype: Number type, by its name in torch.
+        seconds: How long each size is tried.
+    """
     best = 0.0
-    for size in SIZES:
-        left, right = torch.randn(2, size, size).unbind()
-        product = torch.empty(size, size)
-        end = time.perf_counter() + seconds
+    kind = {"device": device, "dtype": getattr(torch, dtype)}
+    for size in SIZES if device == "cpu" else SIZES_OF_A_GPU:
+        left, right = torch.randn(2, size, size, **kind).unbind()
+        product = torch.empty(size, size, **kind)
+        end = now(device) + seconds
         while True:
-            start = time.perf_counter()
+            start = now(device)
             torch.mm(left, right, out=product)
-            now = time.perf_counter()
-            best = max(best, 2 * size**3 / (now - start))
-            if now > end:
+            done = now(device)
+            best = max(best, 2 * size**3 / (done - start))
+            if done > end:
                 break
     return best
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import DictRolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
@@ -15,6 +16,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.type_aliases import DictRolloutBufferSamples
 
 from agents import TransformerPolicy
+from speed.stopwatch import now
 from speed.workload import Workload
 
 LEARNING_RATE = 1e-6
@@ -53,16 +55,24 @@ class PhaseTimer(BaseCallback):
         return True
 
     def _on_rollout_start(self) -> None:
-        self._began = time.perf_counter()
+        self._began = now(self.model.device)
         if self.rollouts:
             self.updates.append(self._began - self._ended)
 
     def _on_rollout_end(self) -> None:
-        self._ended = time.perf_counter()
+        self._ended = now(self.model.device)
         self.rollouts.append(self._ended - self._began)
 
     def _on_training_end(self) -> None:
-        self.updates.append(time.perf_counter() - self._ended)
+        self.updates.append(now(self.model.device) - self._ended)
+
+
+@dataclass
+class TokensRead:
+    """Tokens that a model was given, padding included, in rollouts and with gradients."""
+
+    rollout: int = 0
+    update: int = 0
 
 
 class PartialBuffer(DictRolloutBuffer):
@@ -98,6 +108,25 @@ class Learner:
             iterations * self.tokens, callback, log_interval=None, reset_num_timesteps=False
         )
 
+    @contextmanager
+    def reading(self) -> Iterator[TokensRead]:
+        """Count the tokens that the model is given."""
+        read = TokensRead()
+
+        def count(_: Any, args: Any, inputs: dict[str, Any]) -> None:
+            tokens = inputs["input_ids"].numel()
+            if torch.is_grad_enabled():
+                read.update += tokens
+            else:
+                read.rollout += tokens
+
+        policy: Any = self.algorithm.policy
+        handle = policy.backbone.model.register_forward_pre_hook(count, with_kwargs=True)
+        try:
+            yield read
+        finally:
+            handle.remove()
+
 
 class StockLearner(Learner):
     """Stock PPO, which may leave out most of an update and say what all of it would have taken."""
@@ -126,8 +155,8 @@ def stock(workload: Workload, **arguments: Any) -> StockLearner:
         workload.env(),
         learning_rate=LEARNING_RATE,
         rollout_buffer_class=PartialBuffer,
-        policy_kwargs={"model": workload.model()},
-        device="cpu",
+        policy_kwargs={"model": workload.model(), "dtype": workload.dtype},
+        device=workload.device,
         seed=0,
         **arguments,
     )
@@ -142,8 +171,8 @@ def fast(workload: Workload, **arguments: Any) -> Learner:
         TransformerPolicy,
         workload.env(),
         learning_rate=LEARNING_RATE,
-        policy_kwargs={"model": workload.model()},
-        device="cpu",
+        policy_kwargs={"model": workload.model(), "dtype": workload.dtype},
+        device=workload.device,
         seed=0,
         **arguments,
     )

@@ -1,15 +1,16 @@
 """Peak memory of an update at a large vocabulary: `TokenPPO` against the plain way.
 
 The plain way makes the logits of all tokens, takes their log-softmax, and the entropy of it. Each
-side runs in a process of its own and makes the same update twice: what its resident memory grows
-by during the second one, at its highest, is what counts. The layers are narrow and few, so that
-what is measured is the logits. Linux only, as the highest mark is read from `/proc`.
+side runs in a process of its own and makes the same update twice: what its resident memory (on a
+GPU: what torch has allocated there) grows by during the second one, at its highest, is what counts.
+The layers are narrow and few, so that what is measured is the logits. Linux only, as the highest
+mark is read from `/proc`.
 """
 
 from __future__ import annotations
 
+import math
 import re
-import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -22,6 +23,7 @@ from torch import nn
 
 from speed.learners import LEARNING_RATE, fast
 from speed.results import Figures, Section, Target
+from speed.stopwatch import now
 from speed.workload import Workload
 
 NEEDED = 8 * 2**30
@@ -41,7 +43,9 @@ def measure(workload: Workload, at_most: float) -> Section:
     Raises:
         MemoryError: If too little memory is free.
     """
-    free = _kilobytes(Path("/proc/meminfo"), "MemAvailable")
+    on_gpu = workload.device != "cpu"
+    memory = Path("/proc/meminfo")
+    free = torch.cuda.mem_get_info()[0] if on_gpu else _kilobytes(memory, "MemAvailable")
     if free < NEEDED:
         raise MemoryError(
             f"{free / 2**30:.1f} GB of memory are free, and this comparison needs "
@@ -89,10 +93,11 @@ class _Watch(BaseCallback):
         return True
 
     def _on_rollout_end(self) -> None:
-        self._resident, self._began = forget_peak(), time.perf_counter()
+        self._resident, self._began = forget_peak(self.model.device), now(self.model.device)
 
     def _on_training_end(self) -> None:
-        self.cost = Cost(peak() - self._resident, time.perf_counter() - self._began)
+        seconds = now(self.model.device) - self._began
+        self.cost = Cost(peak(self.model.device) - self._resident, seconds)
 
 
 def _fast_update(workload: Workload) -> Cost:
@@ -105,20 +110,22 @@ def _fast_update(workload: Workload) -> Cost:
 
 def _plain_update(workload: Workload) -> Cost:
     """PPO's loss on logits of all tokens at once, with random advantages."""
-    model = workload.model()
-    value_head = nn.Linear(workload.width, 1)
+    device = torch.device(workload.device)
+    model = workload.model().to(device)
+    value_head = nn.Linear(workload.width, 1, device=device)
     parameters = [*model.parameters(), *value_head.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=LEARNING_RATE, eps=1e-5)
     shape = (workload.rows, workload.prompt + workload.new)
-    ids = torch.randint(2, workload.vocabulary, shape)
+    ids = torch.randint(2, workload.vocabulary, shape, device=device)
     actions = ids[:, workload.prompt :]
-    advantages, returns = torch.randn(2, *actions.shape).unbind()
-    old_log_probs = torch.full(actions.shape, -torch.tensor(workload.vocabulary).log().item())
+    advantages, returns = torch.randn(2, *actions.shape, device=device).unbind()
+    old_log_probs = torch.full_like(advantages, -math.log(workload.vocabulary))
     cost = Cost(0, 0.0)
     for _ in range(2):
         optimizer.zero_grad()
-        resident, began = forget_peak(), time.perf_counter()
-        hidden = model.model(ids[:, :-1]).last_hidden_state[:, workload.prompt - 1 :]
+        resident, began = forget_peak(device), now(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=workload.dtype == "bfloat16"):
+            hidden = model.model(ids[:, :-1]).last_hidden_state[:, workload.prompt - 1 :].float()
         log_softmax = model.lm_head(hidden).log_softmax(-1)
         entropy = -(log_softmax.exp() * log_softmax).sum(-1).mean()
         log_probs = log_softmax.gather(-1, actions[:, :, None])[:, :, 0]
@@ -129,19 +136,25 @@ def _plain_update(workload: Workload) -> Cost:
         (0.5 * value_loss - surrogate - 0.01 * entropy).backward()
         nn.utils.clip_grad_norm_(parameters, 0.5)
         optimizer.step()
-        cost = Cost(peak() - resident, time.perf_counter() - began)
+        seconds = now(device) - began
+        cost = Cost(peak(device) - resident, seconds)
         del hidden, log_softmax, entropy, log_probs, ratio, clipped, surrogate, value_loss
     return cost
 
 
-def forget_peak() -> int:
-    """Begin a new highest mark of resident memory, and say what is resident now, in bytes."""
+def forget_peak(device: torch.device) -> int:
+    """Begin a new highest mark of memory in use, and say how much is in use now, in bytes."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return torch.cuda.memory_allocated(device)
     Path("/proc/self/clear_refs").write_text("5")
     return _kilobytes(Path("/proc/self/status"), "VmRSS")
 
 
-def peak() -> int:
-    """The highest mark of resident memory since it was begun, in bytes."""
+def peak(device: torch.device) -> int:
+    """The highest mark of memory in use since it was begun, in bytes."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
     return _kilobytes(Path("/proc/self/status"), "VmHWM")
 
 

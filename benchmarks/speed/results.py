@@ -76,7 +76,7 @@ class Section:
     notes: list[str] = field(default_factory=list)
 
 
-def machine() -> dict[str, Any]:
+def machine(device: str, dtype: str) -> dict[str, Any]:
     """What was measured on, with what, and when."""
     cpu = platform.processor()
     info = Path("/proc/cpuinfo")
@@ -86,6 +86,8 @@ def machine() -> dict[str, Any]:
     return {
         "cpu": cpu,
         "cores": os.cpu_count(),
+        "device": torch.cuda.get_device_name(device) if device != "cpu" else device,
+        "layers compute in": dtype,
         "threads of torch": torch.get_num_threads(),
         "load average": [round(load, 2) for load in os.getloadavg()],
         "python": platform.python_version(),

@@ -10,17 +10,29 @@ from functools import wraps
 from typing import Any
 from unittest.mock import patch
 
+import torch
 from stable_baselines3.common.callbacks import BaseCallback
+
+
+def now(device: torch.device | str) -> float:
+    """Seconds, when a device has done all that it was given so far."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 class Stopwatch:
     """Charges all time that passes to one label, the one that was entered last.
 
+    Args:
+        device: Where the work is done; it is waited for whenever the label changes.
+
     Attributes:
         seconds: By label.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device | str) -> None:
+        self._device = device
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self._labels: list[str] = []
         self._since = 0.0
@@ -52,10 +64,10 @@ class Stopwatch:
         return call
 
     def _charge(self) -> None:
-        now = time.perf_counter()
+        time_now = now(self._device)
         if self._labels:
-            self.seconds[self._labels[-1]] += now - self._since
-        self._since = now
+            self.seconds[self._labels[-1]] += time_now - self._since
+        self._since = time_now
 
 
 class Phases(BaseCallback):

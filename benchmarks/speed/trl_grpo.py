@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 
+from speed.stopwatch import now
 from speed.workload import EOS, PAD, TableReward, Workload
 
 
@@ -35,8 +35,8 @@ class Grpo:
         self._directory = TemporaryDirectory()
         arguments = GRPOConfig(
             output_dir=self._directory.name,
-            use_cpu=True,
-            bf16=False,
+            use_cpu=workload.device == "cpu",
+            bf16=workload.dtype == "bfloat16",
             gradient_checkpointing=False,
             per_device_train_batch_size=workload.rows,
             num_generations=8,
@@ -60,7 +60,7 @@ class Grpo:
         tokenizer = PreTrainedTokenizerFast(
             tokenizer_object=workload.tokenizer.backend, eos_token=EOS, pad_token=PAD
         )
-        self._clock = _StepClock()
+        self._clock = _StepClock(workload.device)
         self._trainer = GRPOTrainer(
             model=workload.model(),
             reward_funcs=self._reward,
@@ -90,8 +90,9 @@ class Grpo:
 class _StepClock(TrainerCallback):
     """Notes when each optimizer step is over."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str) -> None:
+        self._device = device
         self.times: list[float] = []
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
-        self.times.append(time.perf_counter())
+        self.times.append(now(self._device))

@@ -27,6 +27,7 @@ from tokenizers import decoders, models, pre_tokenizers
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from agents.backbone import DType
 from agents.vec_env import make_sb3_vec_env
 from textgym.completion import Completions
 from textgym.dynamics import Rows
@@ -70,6 +71,8 @@ class Workload:
         width: Its width.
         heads: Its attention heads.
         feed_forward: Width of its feed-forward part.
+        device: Where the model is.
+        dtype: What its layers compute in, "float32" or "bfloat16"; weights are float32.
     """
 
     rows: int
@@ -81,6 +84,8 @@ class Workload:
     width: int = 128
     heads: int = 4
     feed_forward: int = 344
+    device: str = "cpu"
+    dtype: DType = "float32"
 
     def __str__(self) -> str:
         lengths = f"{self.new}" if self.mean is None else f"mean {self.mean}, at most {self.new},"

@@ -10,6 +10,7 @@ from agents.rollout import Step
 
 FAMILIES = {
     "bloom": {"n_layer": 2, "n_head": 4},  # alibi
+    "cohere": {"logit_scale": 0.25},  # a scaled head
     "gemma2": {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 4},  # soft caps
     "gemma3_text": {"head_dim": 8, "sliding_window": 4},  # windows in some layers
     "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64},
@@ -20,6 +21,7 @@ FAMILIES = {
         "window_size": 4,
     },
     "gpt_neox": {},
+    "granite": {"logits_scaling": 4.0},  # a scaled head
     "llama": {},
     "mamba": {"state_size": 4, "time_step_rank": 4},
     "mistral": {"sliding_window": 4},

@@ -178,6 +178,14 @@ def test_a_module_that_is_no_causal_lm_is_refused(model):
         Backbone(model, 3, 3)
 
 
+def test_weights_in_bfloat16_are_refused(make_model):
+    # A step of 1e-5 would be lost in them.
+    with pytest.raises(ValueError, match=r'bfloat16.*dtype="bfloat16"'):
+        Backbone(make_model().bfloat16(), 257, 40)
+    with pytest.raises(ValueError, match=r'bfloat16.*dtype="bfloat16"'):
+        Backbone(make_model().bfloat16(), 257, 40, dtype="bfloat16")
+
+
 @given(
     lengths=st.lists(st.integers(1, 12), min_size=1, max_size=5),
     surplus=st.integers(0, 4),

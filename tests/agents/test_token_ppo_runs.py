@@ -203,6 +203,47 @@ def test_episodes_that_were_left_are_not_counted(make_token_ppo, text_kwargs):
     assert sum("objective/scores" in table for table in tables.tables) > 6
 
 
+@pytest.mark.parametrize("stop", [4, 4 * 5, ROLLOUT + 4 * 9])
+def test_a_run_that_was_stopped_is_logged_rightly_when_it_goes_on(make_token_ppo, stop):
+    """By the Monitor, which saw the steps of the rollout that was given up."""
+
+    class Monitored(BaseCallback):
+        def _on_training_start(self):
+            self.rollouts = []
+
+        def _on_rollout_start(self):
+            self.rollouts.append([])
+
+        def _on_step(self):
+            infos = self.locals["infos"]
+            self.rollouts[-1] += [info["episode"] for info in infos if "episode" in info]
+            return True
+
+    ours = make_token_ppo()
+    ours.learn(10 * ROLLOUT, callback=StopAt(stop))
+    assert ours.num_timesteps == stop
+    tables, monitored = Tables(), Monitored()
+    ours.set_logger(Logger(folder=None, output_formats=[tables]))
+    ours.learn(3 * ROLLOUT, callback=monitored, log_interval=1, reset_num_timesteps=False)
+    assert len(tables.tables) == len(monitored.rollouts) == 3
+    for table, episodes in zip(tables.tables, monitored.rollouts, strict=True):
+        assert table["completions/mean_length"] == np.mean([e["l"] for e in episodes])
+        mean_score = np.mean([e["r"] for e in episodes])
+        assert table["objective/scores"] == pytest.approx(mean_score, abs=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorboard")
+def test_its_tensorboard_directory_has_its_name(make_token_ppo, tmp_path):
+    pytest.importorskip("tensorboard")
+    directory = tmp_path / "curves"
+    ours = make_token_ppo(tensorboard_log=str(directory))
+    ours.learn(ROLLOUT)
+    ours.learn(ROLLOUT)
+    ours.learn(ROLLOUT, tb_log_name="other")
+    ours.logger.close()
+    assert {path.name for path in directory.iterdir()} == {"TokenPPO_1", "TokenPPO_2", "other_1"}
+
+
 # Saving and loading
 
 
@@ -238,6 +279,24 @@ def test_a_run_is_saved_and_goes_on(make_token_ppo, tmp_path, sampling):
         runs.append(model)
     assert same_weights(*(run.policy for run in runs))
     assert loaded.num_timesteps == ours.num_timesteps == 4 * ROLLOUT
+
+
+def test_another_coefficient_is_taken(make_token_ppo, collect, tmp_path):
+    ours = make_token_ppo(kl_coef=0.1)
+    ours.learn(ROLLOUT)
+    ours.save(tmp_path / "run.zip")
+    loaded = TokenPPO.load(tmp_path / "run.zip", env=ours.get_env(), kl_coef=0.3)
+    assert same_weights(loaded.reference, ours.reference)
+    collect(loaded)
+    assert loaded.logger.name_to_value["objective/kl_coef"] == loaded.kl_coef == 0.3
+
+
+@pytest.mark.parametrize(("saved", "given"), [(0.0, 0.1), (0.1, 0.0)])
+def test_a_reference_does_not_come_or_go(make_token_ppo, tmp_path, saved, given):
+    ours = make_token_ppo(kl_coef=saved)
+    ours.save(tmp_path / "run.zip")
+    with pytest.raises(ValueError, match="kl_coef"):
+        TokenPPO.load(tmp_path / "run.zip", env=ours.get_env(), kl_coef=given)
 
 
 def test_weights_alone_are_loaded(make_token_ppo, tmp_path):
@@ -279,6 +338,22 @@ def test_another_environment_takes_the_place_of_the_first(make_token_ppo, text_k
     ours.learn(ROLLOUT, reset_num_timesteps=False)
     with pytest.raises(AssertionError, match="number of environments"):
         ours.set_env(make_sb3_vec_env("TextGen-v0", 3, env_kwargs=text_kwargs))
+
+
+@pytest.mark.parametrize("kl_coef", [0.0, 0.2])
+def test_another_policy_writes_and_learns(make_token_ppo, shake, kl_coef):
+    ours, other = (make_token_ppo(learning_rate=0.0, kl_coef=kl_coef) for _ in range(2))
+    ours.learn(ROLLOUT)
+    ours.policy = shake(other.policy)
+    ours.learn(ROLLOUT, reset_num_timesteps=False)
+    buffer = ours.rollout_buffer
+    (batch,) = buffer.sequence_batches(buffer.segments, 10**6)
+    with torch.no_grad():
+        values, log_probs, _ = other.policy.evaluate_sequences(batch)
+    for got, expected in ((buffer.values, values), (buffer.log_probs, log_probs)):
+        got = got.reshape(-1)[batch.places]
+        np.testing.assert_allclose(got, expected, atol=1e-5, rtol=1e-5)
+    assert np.abs(buffer.values).max() > 0.1
 
 
 # Its life
@@ -371,15 +446,20 @@ def test_other_policies_are_refused(text_kwargs, policy):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n_steps": 0}, "n_steps is a whole number of at least 1, got 0"),
-        ({"batch_size": 0}, "batch_size is a whole number of at least 1, got 0"),
-        ({"batch_size": 2.5}, "batch_size is a whole number of at least 1, got 2.5"),
-        ({"n_epochs": -1}, "n_epochs is a whole number of at least 1, got -1"),
-        ({"micro_batch_tokens": 0}, "micro_batch_tokens is a whole number"),
-        ({"logits_budget": 0}, "logits_budget is a whole number"),
+        ({"n_steps": 0}, r"n_steps .*a whole number.*got 0"),
+        ({"batch_size": 0}, r"batch_size .*a whole number.*got 0"),
+        ({"batch_size": 2.5}, r"batch_size .*a whole number.*got 2\.5"),
+        ({"n_epochs": -1}, r"n_epochs .*a whole number.*got -1"),
+        ({"micro_batch_tokens": 0}, r"micro_batch_tokens .*a whole number.*got 0"),
+        ({"logits_budget": 0}, r"logits_budget .*a whole number.*got 0"),
         ({"kl_coef": -0.1}, "kl_coef must be 0 or above, got -0.1"),
         ({"target_kl_ref": 3.0}, r"target_kl_ref=3.0 with kl_coef=0.0.*try kl_coef=0.1"),
         ({"target_kl_ref": 0.0, "kl_coef": 0.1}, "target_kl_ref=0.0.*above 0"),
+        ({"clip_range_vf": -1.0}, r"clip_range_vf\b.*-1\.0"),
+        ({"clip_range": -0.2}, r"clip_range\b.*-0\.2"),
+        ({"target_kl": -1.0}, r"target_kl\b.*-1\.0"),
+        ({"gamma": 1.5}, r"gamma\b.*1\.5"),
+        ({"gae_lambda": -0.1}, r"gae_lambda\b.*-0\.1"),
     ],
     ids=str,
 )
