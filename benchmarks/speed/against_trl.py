@@ -14,8 +14,9 @@ batching took four times as long.
 from __future__ import annotations
 
 from statistics import mean, median
+from typing import Any
 
-from speed.learners import LEARNING_RATE, fast
+from speed.learners import LEARNING_RATE, Iteration, fast
 from speed.results import Figures, Section, Target
 from speed.trl_grpo import Grpo
 from speed.workload import Workload
@@ -47,16 +48,30 @@ def measure(cases: dict[Workload, tuple[float, float]], rounds: int, iterations:
         for learner in ours.values():
             learner.run(3)
         measured: dict[str, list[tuple[int, float]]] = {"GRPOTrainer": [], **{n: [] for n in ours}}
+        parts: list[Iteration] = []
         for _ in range(rounds):
             measured["GRPOTrainer"] += theirs.run(iterations)
             for name, learner in ours.items():
-                measured[name] += [(i.tokens, i.seconds) for i in learner.run(iterations)]
+                iterated = learner.run(iterations)
+                measured[name] += [(i.tokens, i.seconds) for i in iterated]
+                parts += iterated if name == "TokenPPO" else []
         speeds = {name: median(t / s for t, s in samples) for name, samples in measured.items()}
         for name, samples in measured.items():
             tokens = mean(tokens for tokens, _ in samples)
             ratio = speeds[name] / speeds["GRPOTrainer"]
             cells = [f"{tokens:,.0f}", f"{speeds[name]:,.0f}", f"{ratio:.2f}"]
             body.append([str(workload), name, *cells])
+        buffer: Any = ours["TokenPPO"].algorithm.rollout_buffer
+        read = PASSES * sum(segment.length for segment in buffer.segments)
+        rollout, update = (
+            median(getattr(i, part) for i in parts) for part in ("rollout", "update")
+        )
+        section.notes.append(
+            f"{workload}: TokenPPO's iteration is {rollout:.2f} s of rollout and {update:.2f} s of "
+            f"update, in which {PASSES} passes read {read:,} tokens, prompts among them, forward "
+            f"and backward: {read / update:,.0f} a second. TRL reads every text padded to the "
+            "longest, and has no critic."
+        )
         section.targets.append(
             Target(
                 "TRL GRPOTrainer, end to end",
