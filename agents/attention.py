@@ -15,6 +15,7 @@ from torch.nn import functional
 from transformers import AttentionInterface
 
 from agents.cache import SlotCache
+from agents.models import using_attention
 
 NAME = "textgym_slots"
 
@@ -155,12 +156,11 @@ _reading: ContextVar[Reading] = ContextVar("reading")
 @contextmanager
 def reading(model: Any, plan: Reading) -> Iterator[None]:
     """Let a model's attention look at the rows of a cache while it reads."""
-    implementation, token = model.config._attn_implementation, _reading.set(plan)
-    model.config._attn_implementation = NAME
+    token = _reading.set(plan)
     try:
-        yield
+        with using_attention(model, NAME):
+            yield
     finally:
-        model.config._attn_implementation = implementation
         _reading.reset(token)
 
 

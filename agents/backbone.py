@@ -5,14 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from agents.gradient_checkpointing import checkpoint_layers
 from agents.models import ModelSpec, load_model, model_source, with_lora
+from agents.padding import left_padded
 
 Pick: TypeAlias = Callable[[Tensor], Tensor]
 """Takes some of the hidden states (n, T, width): (b, k, width)."""
@@ -102,7 +102,7 @@ class Backbone(nn.Module):
         with self.exact():
             self._check_padding()
         if gradient_checkpointing:
-            _checkpoint_layers(self.model)
+            checkpoint_layers(self.model)
 
     @property
     def head(self) -> Any:
@@ -288,40 +288,6 @@ class Backbone(nn.Module):
             )
 
 
-def left_padded(input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
-    """Move every row's tokens to the right edge and drop the columns that hold none.
-
-    The last token of each row is then in the last column, and the model runs on as many columns
-    as the longest row has tokens.
-
-    Args:
-        input_ids: int64 (n, L), right-padded.
-        attention_mask: (n, L).
-
-    Returns:
-        `input_ids`, `attention_mask` and `position_ids`, int64 (n, T), left-padded; positions
-        count from each row's first token.
-
-    Raises:
-        ValueError: If a row does not begin with a token.
-    """
-    lengths = attention_mask.long().sum(dim=1, keepdim=True)
-    begins = attention_mask[:, :1].long()
-    columns, all_begin = torch.stack([lengths.max(), begins.min()]).tolist()
-    if not all_begin:
-        raise ValueError(
-            f"row {int(begins.argmin())} of attention_mask does not begin with 1. Rows hold at "
-            "least one token and are padded on the right, as TextGen-v0 gives them."
-        )
-    index = torch.arange(columns, device=input_ids.device) - (columns - lengths)
-    positions = index.clamp(min=0)
-    return {
-        "input_ids": input_ids.gather(1, positions),
-        "attention_mask": (index >= 0).long(),
-        "position_ids": positions,
-    }
-
-
 def _last(hidden: Tensor) -> Tensor:
     return hidden[:, -1:]
 
@@ -345,29 +311,6 @@ def _head(model: Any) -> nn.Module:
             "AutoModelForCausalLM.from_pretrained(...)."
         )
     return head
-
-
-def _checkpoint_layers(model: nn.Module) -> None:
-    """Let every layer compute its inside again in the backward pass.
-
-    The way that transformers offers works in its training mode only, which turns on dropout.
-    """
-    from transformers.modeling_layers import GradientCheckpointingLayer
-
-    layers = [part for part in model.modules() if isinstance(part, GradientCheckpointingLayer)]
-    if not layers:
-        raise ValueError(
-            f"gradient_checkpointing does not know the layers of {type(model).__name__}; "
-            "leave it off, or make micro_batch_tokens smaller."
-        )
-    for layer in layers:
-        layer.forward = partial(_checkpointed, layer.forward)
-
-
-def _checkpointed(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    if not torch.is_grad_enabled():
-        return forward(*args, **kwargs)
-    return checkpoint(forward, *args, use_reentrant=False, **kwargs)
 
 
 def _positions(model: nn.Module) -> int | None:

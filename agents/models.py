@@ -173,3 +173,17 @@ def _switch_adapter(model: nn.Module, on: bool) -> None:
     for module in model.modules():
         if isinstance(module, (BaseTunerLayer, ModulesToSaveWrapper)):
             module.enable_adapters(on)
+
+
+@contextmanager
+def using_attention(model: Any, name: str) -> Iterator[None]:
+    """Let a model use an attention function of transformers' registry.
+
+    Setting it in public would check it, warn and be saved.
+    """
+    implementation = model.config._attn_implementation
+    model.config._attn_implementation = name
+    try:
+        yield
+    finally:
+        model.config._attn_implementation = implementation

@@ -7,36 +7,31 @@ and 67 and 160 ms for 64 of 271 (2 cores).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
+from agents.models import using_attention
+
 NAME = "textgym_short"
 LONGEST = 128
 """Tokens of a text up to which it is faster."""
 
 
-@contextmanager
-def short_attention(model: Any, input_ids: Tensor) -> Iterator[None]:
+def short_attention(model: Any, input_ids: Tensor) -> AbstractContextManager[None]:
     """Let a model read a batch of texts (b, T) in the faster way, if there is one.
 
     Args:
         model: A causal LM whose attention can be exchanged.
         input_ids: What it is going to read, without a mask.
     """
-    config = model.config
-    implementation = config._attn_implementation
     short = input_ids.device.type == "cpu" and input_ids.shape[1] <= LONGEST
-    if short and implementation == "sdpa":
-        config._attn_implementation = NAME
-    try:
-        yield
-    finally:
-        config._attn_implementation = implementation
+    if short and model.config._attn_implementation == "sdpa":
+        return using_attention(model, NAME)
+    return nullcontext()
 
 
 def _short_attention(

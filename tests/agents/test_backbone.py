@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from torch import nn
 from transformers import LlamaForCausalLM
 
-from agents.backbone import Backbone, left_padded
+from agents.backbone import Backbone
+from agents.padding import left_padded
 
 LENGTHS = [3, 17, 1, 9]
 
