@@ -15,7 +15,7 @@ from torch.nn import functional
 from transformers import AttentionInterface
 
 from agents.cache import SlotCache
-from agents.models import using_attention
+from agents.models import refuse_unknown, using_attention
 
 NAME = "textgym_slots"
 
@@ -58,7 +58,6 @@ class Reading:
     ) -> None:
         self.cache = cache
         self.num_single = len(going_on)
-        cache.lengths[beginning] = 0
         single = cache.lengths[going_on]
         cache.lengths[going_on] += 1
         cache.lengths[beginning] = lengths
@@ -176,6 +175,7 @@ def _slot_attention(
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """What transformers calls in each layer: (1, heads, m, width) to (1, m, heads, width)."""
+    refuse_unknown(kwargs)
     query, key, value = (states[0].transpose(0, 1).contiguous() for states in (query, key, value))
     layer: Any = module.layer_idx
     variant = Variant(scaling, sliding_window, softcap)

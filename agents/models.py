@@ -187,3 +187,16 @@ def using_attention(model: Any, name: str) -> Iterator[None]:
         yield
     finally:
         model.config._attn_implementation = implementation
+
+
+def refuse_unknown(options: Mapping[str, Any]) -> None:
+    """Raise if attention is asked for something that ours does not do.
+
+    Numbers alone do not tell: a cap on scores changes small ones by next to nothing.
+
+    Raises:
+        NotImplementedError: If one of the options that change attention is given.
+    """
+    for name in ("position_bias", "s_aux", "softcap"):
+        if options.get(name) is not None:
+            raise NotImplementedError(f"attention with {name}")

@@ -242,7 +242,9 @@ class TransformerPolicy(TransformerPolicyMixin, ActorCriticPolicy):
             memory, about a third more work in an update.
         temperature: Divides the logits, wherever this policy's probabilities are asked for.
         top_k: Only the k likeliest tokens are drawn; 0 for all.
-        top_p: Only the likeliest tokens that together have this probability; 1 for all.
+        top_p: Only the likeliest tokens that together have this probability; 1 for all. With a
+            filter, stock algorithms give a token that has left the set a ratio of 0; `TokenPPO`
+            leaves the tokens that were drawn in it.
         optimizer_class: The optimizer.
         optimizer_kwargs: Its arguments; None for SB3's, which for Adam is an eps of 1e-5, and a
             fused step.

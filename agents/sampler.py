@@ -38,12 +38,10 @@ class Sampler:
 
     Attributes:
         policy: The policy.
-        num_rows: Number of rows.
     """
 
     def __init__(self, policy: TransformerPolicyMixin, num_rows: int) -> None:
         self.policy = policy
-        self.num_rows = num_rows
         self._reader = policy.reader_class(policy.backbone, num_rows)
 
     def begin(
@@ -80,4 +78,3 @@ class Sampler:
     def keep(self, rows: NDArray[np.intp]) -> None:
         """Forget all rows but these, (k,), ascending; they become rows 0 to k - 1."""
         self._reader.keep(rows)
-        self.num_rows = len(rows)

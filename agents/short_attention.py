@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-from agents.models import using_attention
+from agents.models import refuse_unknown, using_attention
 
 NAME = "textgym_short"
 LONGEST = 128
@@ -45,6 +45,7 @@ def _short_attention(
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """What transformers calls in each layer: (b, heads, T, width) to (b, T, heads, width)."""
+    refuse_unknown(kwargs)
     batch, heads, length, width = query.shape
     if key.shape[1] != heads:
         groups = heads // key.shape[1]

@@ -10,6 +10,7 @@ from agents.models import (
     load_model,
     model_source,
     no_progress_bars,
+    refuse_unknown,
     tokenizer_files,
     with_lora,
     without_adapter,
@@ -212,3 +213,10 @@ def test_the_adapter_is_there_again_after_an_error(adapt):
         raise RuntimeError("in between")
     assert torch.equal(logits_of(adapted), before)
     assert trained(adapted) == {"lora_A", "lora_B"}
+
+
+@pytest.mark.parametrize("name", ["position_bias", "s_aux", "softcap"])
+def test_attention_that_is_not_known_is_refused(name):
+    refuse_unknown({name: None, "dropout": 0.0})
+    with pytest.raises(NotImplementedError, match=name):
+        refuse_unknown({name: 1.0})
