@@ -50,7 +50,8 @@ class SampleLog(BaseCallback):
 
     A line holds `timesteps`, `prompt`, `text`, `score`, `scores`, `token_ids` and `rewards`.
     Logged are `rewards/<name>/mean` and `rewards/<name>/std`, without weights, and
-    `completions/mean_length`, over the episodes that ended in the rollout.
+    `completions/mean_length`, over the episodes that ended in the rollout; `rewards/<name>/weight`
+    as it stands now, where there are several rewards or a weight that changes.
 
     Args:
         path: The file; appended to.
@@ -63,6 +64,7 @@ class SampleLog(BaseCallback):
         self._path = path
         self._collector = collector
         self._samples = samples
+        self._weights: dict[str, float] = {}
 
     def _on_step(self) -> bool:
         return True
@@ -75,6 +77,11 @@ class SampleLog(BaseCallback):
             scores = [episode.scores[name] for episode in episodes]
             self.logger.record(f"rewards/{name}/mean", float(np.mean(scores)))
             self.logger.record(f"rewards/{name}/std", float(np.std(scores)))
+        weights = self.training_env.env_method("reward_weights", indices=[0])[0]
+        self._weights = self._weights or weights
+        if len(weights) > 1 or weights != self._weights:
+            for name, weight in weights.items():
+                self.logger.record(f"rewards/{name}/weight", weight)
         lengths = [len(episode.token_ids) for episode in episodes]
         self.logger.record("completions/mean_length", float(np.mean(lengths)))
         with self._path.open("a", encoding="utf-8") as file:

@@ -1,13 +1,14 @@
-"""The command line: `textgym train`, `sample`, `list` and `pretrain`."""
+"""The command line: one function a command."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 from rich.console import Console
 from rich.markup import escape
@@ -15,6 +16,7 @@ from rich.padding import Padding
 
 import textgym
 from textgym import rewards, tasks
+from textgym.extras import MissingExtra
 from textgym.registry import did_you_mean
 from textgym.tokenizer import BUILTIN, BUILTIN_DIRECTORY
 
@@ -80,6 +82,16 @@ def sample(arguments: list[str]) -> None:
     run(tyro.cli(SampleConfig, prog="textgym sample", args=arguments))
 
 
+def score(arguments: list[str]) -> None:
+    """Score the texts of a file, every token coloured by what it earns."""
+    import tyro
+
+    from agents.score import ScoreConfig
+    from agents.score import score as run
+
+    run(tyro.cli(ScoreConfig, prog="textgym score", args=arguments))
+
+
 def pretrain(arguments: list[str]) -> None:
     """Train a tokenizer and a small language model from scratch on your texts."""
     import tyro
@@ -92,34 +104,64 @@ def pretrain(arguments: list[str]) -> None:
 
 def list_names(arguments: list[str]) -> None:
     """Show the environments, tasks, rewards and models that go by name."""
-    if arguments:
-        raise ValueError(f"textgym list takes no arguments, got {' '.join(arguments)}.")
-    size = json.loads((BUILTIN_DIRECTORY / "training.json").read_text(encoding="utf-8"))
-    sections = {
-        "environments": {
-            "TextGen-v0": "Write a text token by token, with a reward at every token.",
-        },
-        "tasks": {name + tasks.parameters(name): what for name, what in tasks.describe().items()},
-        "rewards": {
-            name + rewards.parameters(name): what for name, what in rewards.describe().items()
-        },
-        "models": {
-            BUILTIN: f"{size['parameters'] / 1e6:.1f} M parameters, Shakespeare and everyday "
-            "English; comes along.",
-            "DIR, hub id": "Any Hugging Face causal language model.",
-        },
-    }
+    if arguments not in ([], *([section] for section in SECTIONS)):
+        raise ValueError(
+            f"textgym list takes one of {', '.join(SECTIONS)}, or nothing for all of them; got "
+            f"{' '.join(arguments)}."
+        )
     console = Console()
-    for title, entries in sections.items():
-        console.print(title, style="bold")
-        for name, meaning in entries.items():
+    for section in arguments or SECTIONS:
+        console.print(section, style="bold")
+        for name, *lines in SECTIONS[section]():
             console.print(Padding(f"[cyan]{escape(name)}[/]", (0, 0, 0, 2)))
-            console.print(Padding(escape(meaning), (0, 0, 0, 6)))
+            for line in lines:
+                console.print(Padding(line, (0, 0, 0, 6)))
+
+
+def _environments() -> Entries:
+    yield "TextGen-v0", "Write a text token by token, with a reward at every token."
+
+
+def _tasks() -> Entries:
+    for name, what in tasks.describe().items():
+        yield name + tasks.parameters(name), escape(what)
+
+
+def _rewards() -> Entries:
+    for reward in rewards.info():
+        facts = []
+        if reward.score_range is not None:
+            facts.append("{:g} to {:g}".format(*reward.score_range))
+        if reward.cost is not None:
+            facts.append(f"{reward.cost:.2g} µs a token")
+        if reward.needs:
+            facts.append(f"needs {reward.needs}")
+        line = escape(" · ".join(facts)).replace("inf", "∞")
+        yield reward.name + reward.parameters, escape(reward.summary), f"[dim]{line}[/]"
+
+
+def _models() -> Entries:
+    size = json.loads((BUILTIN_DIRECTORY / "training.json").read_text(encoding="utf-8"))
+    parameters = f"{size['parameters'] / 1e6:.1f} M parameters"
+    yield BUILTIN, f"{parameters}, Shakespeare and everyday English; comes along."
+    yield "DIR, hub id", "Any Hugging Face causal language model."
+
+
+Entries: TypeAlias = Iterator[tuple[str, ...]]
+"""A name, and the lines below it."""
+
+SECTIONS: dict[str, Callable[[], Entries]] = {
+    "environments": _environments,
+    "tasks": _tasks,
+    "rewards": _rewards,
+    "models": _models,
+}
 
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "train": train,
     "sample": sample,
+    "score": score,
     "list": list_names,
     "pretrain": pretrain,
 }
@@ -145,6 +187,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader has seen enough: textgym list | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except MissingExtra as error:
+        _complain(f"textgym {name}: {error}")
+        return 1
     except ModuleNotFoundError as error:
         _complain(f"textgym {name} needs {error.name}: pip install 'textgym[all]'")
         return 1
@@ -168,7 +213,7 @@ def _usage(console: Console) -> None:
         "[bold]textgym[/]: text generation as reinforcement learning, a reward at every token\n"
     )
     for name, command in COMMANDS.items():
-        console.print(f"  [bold]textgym {name:<9}[/] {command.__doc__}")
+        console.print(f"  [bold]textgym {name:<12}[/] {command.__doc__}")
     console.print("\nOptions of a command: textgym COMMAND --help")
 
 

@@ -23,6 +23,8 @@ class Episode:
         token_ids: The completion's tokens.
         rewards: What each of them earned.
         scores: What each reward paid in all, without its weight, by name.
+        score: What the text is worth: the sum of the scores, each times its weight. That is the
+            sum of the rewards, unless weights changed with training.
     """
 
     prompt: str
@@ -30,11 +32,7 @@ class Episode:
     token_ids: list[int]
     rewards: list[float]
     scores: Mapping[str, float]
-
-    @property
-    def score(self) -> float:
-        """The sum of the rewards."""
-        return float(np.sum(self.rewards))
+    score: float
 
     def transcript(self, tokenizer: Tokenizer) -> Transcript:
         """The episode as it is shown to people."""
@@ -74,7 +72,12 @@ class EpisodeRecorder:
         for row in np.flatnonzero(dones).tolist():
             info = infos[row]
             ended[row] = Episode(
-                info["prompt"], info["text"], self._tokens[row], self._rewards[row], info["scores"]
+                info["prompt"],
+                info["text"],
+                self._tokens[row],
+                self._rewards[row],
+                info["scores"],
+                info["score"],
             )
             self._tokens[row], self._rewards[row] = [], []
         return ended

@@ -10,11 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import CSVOutputFormat, Logger, TensorBoardOutputFormat
 
 from agents.episodes import Episode
 from textgym.files import atomic_write
+
+_REWARD_STATE = "reward_state"
 
 
 @dataclass(frozen=True)
@@ -127,8 +130,17 @@ class GrowingCSV(CSVOutputFormat):
             self.file.flush()
 
 
+def restore_reward(algorithm: BaseAlgorithm) -> None:
+    """Let the reward of a loaded algorithm's environment go on from its checkpoint."""
+    env = algorithm.get_env()
+    assert env is not None
+    env.env_method("load_reward_state", getattr(algorithm, _REWARD_STATE, {}))
+
+
 class Checkpoint(BaseCallback):
     """Saves the algorithm between updates, so that a run that is killed can go on.
+
+    What the reward has learned of the course of training goes into the same archive.
 
     Args:
         path: The archive; written under a temporary name and renamed.
@@ -151,6 +163,9 @@ class Checkpoint(BaseCallback):
     def save(self) -> None:
         """Save now."""
         temporary = self._path.with_name(f".{self._path.name}")
+        # SB3 saves an algorithm's attributes, those that are JSON-able as JSON.
+        state = self.training_env.env_method("reward_state", indices=[0])[0]
+        setattr(self.model, _REWARD_STATE, state)
         self.model.save(temporary)
         os.replace(temporary, self._path)
         self._saved = time.monotonic()

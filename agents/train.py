@@ -21,7 +21,7 @@ from agents.episodes import Episode
 from agents.evaluation import evaluate, mean_score
 from agents.policy import TransformerPolicy
 from agents.report import comparison, plot_curves, write_page
-from agents.run_directory import Checkpoint, RunDirectory
+from agents.run_directory import Checkpoint, RunDirectory, restore_reward
 from agents.run_file import save_config
 from agents.vec_env import make_sb3_vec_env
 from textgym import tasks
@@ -62,6 +62,7 @@ def train(config: RunConfig, console: Console | None = None, *, resume: bool = F
     kind = ALGORITHMS[config.algo]
     if resume:
         algorithm = kind.load(run.checkpoint, env=env, device=config.device)
+        restore_reward(algorithm)
         run.forget_after(algorithm.num_timesteps)
     else:
         algorithm = kind(TransformerPolicy, env, **config.algorithm_kwargs())

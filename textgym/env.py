@@ -70,6 +70,7 @@ class TextGenEnv(gym.Env[Observation, int]):
     | reset, last step | `prompt`     | the prompt's text                                      |
     | each step | `reward_components` | what each reward paid, weight included, by name        |
     | last step | `text`              | the completion's text                                  |
+    | last step | `score`             | what the text is worth: the sum of the scores, weighted |
     | last step | `scores`            | what each reward paid in the episode, without weight   |
     | last step | `is_success`        | whether a score reached its threshold, if it has one   |
 
@@ -199,6 +200,22 @@ class TextGenEnv(gym.Env[Observation, int]):
             self._live.show(transcript, ended=bool(self.process.completions.ended[0]))
             return None
         return rendering.render(transcript, self.render_mode)
+
+    def reward_weights(self) -> dict[str, float]:
+        """The weight of each reward in the episodes that begin now, by name."""
+        return self.process.reward.current_weights
+
+    def reward_state(self) -> dict[str, Any]:
+        """What the reward has learned of the course of training, JSON-able; mostly empty."""
+        return self.process.reward.state_dict()
+
+    def load_reward_state(self, state: Mapping[str, Any]) -> None:
+        """Let the reward go on from such a state.
+
+        Raises:
+            ValueError: If it is the state of another reward.
+        """
+        self.process.reward.load_state_dict(state)
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Valid actions, bool (V,), for sb3-contrib's MaskablePPO: no special token but EOS."""

@@ -188,6 +188,7 @@ class TextProcess:
         info: dict[str, Any] = {
             **self.reset_info(rows),
             "text": [self.completions.text(row) for row in rows.tolist()],
+            "score": self.reward.total(rows),
             "scores": {name: scores[rows] for name, scores in self.reward.scores.items()},
         }
         success = self.reward.success(rows)

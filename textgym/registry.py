@@ -6,6 +6,7 @@ import difflib
 import inspect
 from collections.abc import Callable, Collection, Mapping
 from importlib import import_module
+from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -29,12 +30,20 @@ class Registry(Generic[T]):
     A factory is a callable, a class among them, or a string `"module:name"` that is imported
     when it is first needed: registering costs nothing, whatever the factory's module imports.
 
+    Installed packages add to it by entry points, which are looked up when a name is asked for
+    that is not known otherwise:
+
+        [project.entry-points."textgym.rewards"]
+        politeness = "my_package.rewards:Politeness"
+
     Args:
         kind: What is made here, in one word, for error messages: `"task"`, `"reward"`.
+        group: The group of entry points; None if packages cannot add to it.
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, group: str | None = None) -> None:
         self.kind = kind
+        self._group = group
         self._factories: dict[str, Callable[..., T] | str] = {}
 
     def register(
@@ -74,15 +83,33 @@ class Registry(Generic[T]):
 
     def names(self) -> list[str]:
         """All registered names, sorted."""
+        self._load_entry_points()
         return sorted(self._factories)
 
     def describe(self) -> dict[str, str]:
         """The first line of each factory's docstring, by name; imports every factory."""
         return {name: self._summary(name) for name in self.names()}
 
+    def get(self, name: str) -> Callable[..., T]:
+        """The factory of that name.
+
+        Raises:
+            ValueError: If there is none; the message lists those that exist.
+        """
+        if name not in self._factories:
+            self._load_entry_points()
+        if name not in self._factories:
+            raise ValueError(f"no {self.kind} named {name!r}; {did_you_mean(name, self.names())}.")
+        factory = self._factories[name]
+        if isinstance(factory, str):
+            module, _, attribute = factory.partition(":")
+            loaded: Callable[..., T] = getattr(import_module(module), attribute)
+            self._factories[name] = factory = loaded
+        return factory
+
     def parameters(self, name: str) -> str:
         """The parameters of a factory with their defaults, `"(target=None)"`; `""` if none."""
-        parameters = inspect.signature(self._factory(name)).parameters.values()
+        parameters = inspect.signature(self.get(name)).parameters.values()
         shown = ", ".join(str(p.replace(annotation=p.empty)) for p in parameters)
         return f"({shown})" if shown else ""
 
@@ -94,7 +121,7 @@ class Registry(Generic[T]):
             TypeError: If a parameter is unknown or a required one missing; the message lists
                 what the factory accepts. What the factory raises itself passes unchanged.
         """
-        factory = self._factory(name)
+        factory = self.get(name)
         signature = inspect.signature(factory)
         try:
             # Only the call itself is checked here: a TypeError of the factory's own is its own.
@@ -132,18 +159,15 @@ class Registry(Generic[T]):
             )
         return self.make(name, **params)
 
-    def _factory(self, name: str) -> Callable[..., T]:
-        if name not in self._factories:
-            raise ValueError(f"no {self.kind} named {name!r}; {did_you_mean(name, self.names())}.")
-        factory = self._factories[name]
-        if isinstance(factory, str):
-            module, _, attribute = factory.partition(":")
-            loaded: Callable[..., T] = getattr(import_module(module), attribute)
-            self._factories[name] = factory = loaded
-        return factory
+    def _load_entry_points(self) -> None:
+        """Register what installed packages offer; a name that is taken stays as it is."""
+        if self._group is not None:
+            for point in entry_points(group=self._group):
+                self._factories.setdefault(point.name, point.value)
+            self._group = None
 
     def _summary(self, name: str) -> str:
-        lines = (inspect.getdoc(self._factory(name)) or "").splitlines()
+        lines = (inspect.getdoc(self.get(name)) or "").splitlines()
         return lines[0] if lines else ""
 
 

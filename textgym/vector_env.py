@@ -191,6 +191,22 @@ budget_is_terminal, prompt_truncation: As for `TextGenEnv`.
             rendering.render(self.process.transcript(row), self.render_mode) for row in range(rows)
         )
 
+    def reward_weights(self) -> dict[str, float]:
+        """The weight of each reward in the episodes that begin now, by name."""
+        return self.process.reward.current_weights
+
+    def reward_state(self) -> dict[str, Any]:
+        """What the reward has learned of the course of training, JSON-able; mostly empty."""
+        return self.process.reward.state_dict()
+
+    def load_reward_state(self, state: Mapping[str, Any]) -> None:
+        """Let the reward go on from such a state.
+
+        Raises:
+            ValueError: If it is the state of another reward.
+        """
+        self.process.reward.load_state_dict(state)
+
     def action_masks(self) -> NDArray[np.bool_]:
         """Valid actions of every row, bool (n, V); see `TextGenEnv.action_masks`."""
         return np.tile(self.process.action_mask(), (self.num_envs, 1))

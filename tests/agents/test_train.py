@@ -120,6 +120,24 @@ def test_a_run_that_was_stopped_goes_on(
     assert "takes only --total-timesteps" in capsys.readouterr().err
 
 
+def test_a_reward_that_follows_progress_goes_on_where_it_was(
+    tmp_path: Path, model_dir: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    late = {"name": "schedule", "reward": "length", "tokens": 160}
+    pair = {"name": "adaptive", "rewards": ["sentiment"], "goals": {"sentiment": -1.0}, "window": 9}
+    reward = json.dumps({"late": late, "pair": pair})
+    arguments = ["--output", "run", "--model", model_dir, "--reward", reward, *SMALL]
+    assert main(["train", *arguments]) == 0
+    assert main(["train", "--resume", "run", "--total-timesteps", "192"]) == 0
+    weights = [float(row["rewards/late/length/weight"]) for row in progress(tmp_path / "run")]
+    assert weights == pytest.approx([64 / 160, 128 / 160, 1.0])
+    # What is logged and judged is the score, whatever it was worth at the time.
+    sample = json.loads((tmp_path / "run" / "samples.jsonl").read_text().splitlines()[0])
+    assert sample["score"] == pytest.approx(sum(sample["scores"].values()), abs=1e-5)
+    assert sum(sample["rewards"]) == pytest.approx(sample["scores"]["pair/sentiment"], abs=1e-5)
+
+
 def test_what_was_logged_after_the_checkpoint_is_forgotten(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     run.progress.write_text("a,time/total_timesteps\n1,64\n2,128\n3,192\n")
@@ -206,7 +224,7 @@ def test_list_names_everything_without_torch(capsys: pytest.CaptureFixture[str])
         (["train", "--config"], "wants a path"),
         (["train", "--resume", "none"], "no such directory"),
         (["train", "--device", "foo"], "--device foo cannot be used here"),
-        (["list", "all"], "takes no arguments"),
+        (["list", "all"], "takes one of environments, tasks, rewards, models, or nothing"),
     ],
 )
 def test_what_is_mistyped_fails_at_once_with_the_cure(

@@ -117,3 +117,19 @@ def test_what_is_no_factory_name_or_spec_is_refused(shapes):
 def test_did_you_mean_keeps_the_case_of_what_exists():
     assert did_you_mean("PROMPT", ["Prompt", "answer"]).startswith("did you mean 'Prompt'?")
     assert did_you_mean("x", []) == "There are: none"
+
+
+def test_installed_packages_add_to_it(tmp_path, monkeypatch):
+    (tmp_path / "polite.py").write_text("def politeness():\n    return 'please'\n")
+    info = tmp_path / "polite-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: polite\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[textgym.manners]\npoliteness = polite:politeness\nbow = polite:no_such_thing\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    registry: Registry[object] = Registry("manner", group="textgym.manners")
+    registry.register("bow", box)
+    assert registry.make("politeness") == "please"
+    assert registry.names() == ["bow", "politeness"]
+    assert registry.make("bow", width=1) == (1, 2)  # what is ours stays ours

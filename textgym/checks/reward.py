@@ -67,6 +67,10 @@ _SUM = _Law(
     "A score depends on the sample alone, not on when or how often it is asked for. If it reads "
     "token_ids, do not let it say `text_only = True`.",
 )
+_RANGE = _Law(
+    "its scores stay within its score_range",
+    "Correct score_range = (lowest, highest), or the score.",
+)
 _PICKLE = _Law(
     "it goes on after pickling as if nothing had happened",
     "Let __getstate__ keep all that `step` needs.",
@@ -138,7 +142,9 @@ class _Check:
         tolerance: float,
     ) -> None:
         self._spec = spec
-        self._names = list(rewards.make(spec).rewards)
+        made = rewards.make(spec).rewards
+        self._names = list(made)
+        self._ranges = [_score_range(reward) for reward in made.values()]
         self._tokenizer = tokenizer
         self._episodes = episodes
         self._budget = budget
@@ -153,6 +159,8 @@ class _Check:
             stage = self._played(_ONE_NUMBER, self._stage([[take]]))
             self._alone.append(np.array(stage.paid[0][0]))
         for take in takes:
+            self._try_range(take)
+        for take in takes:
             self._compare(_SAME_AGAIN, "once more", self._stage([[take]]))
         n = self._num_rows
         for take in takes:
@@ -166,6 +174,12 @@ class _Check:
             self._try_batch(lanes)
             self._try_sum(lanes)
         self._try_pickle(self._stage(batches[0]))
+
+    def _try_range(self, take: Take) -> None:
+        scores = self._alone[take.episode].sum(axis=0)
+        nearest = np.clip(scores, *np.array(self._ranges).T)
+        how = ("the nearest in its score_range", "the sum of its rewards")
+        self._hold(_RANGE, take, how, nearest, scores, scale=scores)
 
     def _again(self, take: Take, other: Take) -> list[Take]:
         """A take after itself, after another, and after one that was given up before its end."""
@@ -268,6 +282,13 @@ class _Check:
         text = self._tokenizer.decode(token_ids.tolist())
         sample = Sample(example.prompt, text, example.reference, [], example.columns)
         _fail(law, self._names[k], sample, details)
+
+
+def _score_range(reward: object) -> tuple[float, float]:
+    """The lowest and highest score that a reward, or what was shaped to one, says it gives."""
+    while getattr(reward, "inner", None) is not None:
+        reward = reward.inner  # type: ignore[attr-defined]  # just looked
+    return getattr(reward, "score_range", None) or (-np.inf, np.inf)
 
 
 def _fail(

@@ -12,26 +12,43 @@ Easiest first, a reward is
 
 Several at once are a mapping of names to weights, parameters or functions: `{"sentiment": 1.0,
 "length": {"target": 20, "weight": 0.1}, "mine": score}`. `make` has the details, and
-`textgym.checks.check_reward` tests a reward of your own.
+`textgym.checks.check_reward` tests a reward of your own. `as_trl` makes a reward function for
+TRL's trainers of any of them, and `replay` says what each token of a given text earns.
 """
 
-from textgym.rewards.base import Reward, RewardError, Score
+from textgym.rewards.base import Reward, RewardError, Score, Stateful
 from textgym.rewards.combine import WeightedSum
-from textgym.rewards.make import RewardSpec, describe, make, names, parameters, register
+from textgym.rewards.make import (
+    Info,
+    RewardSpec,
+    info,
+    make,
+    measured_costs,
+    names,
+    register,
+)
+from textgym.rewards.replay import Played, replay
 from textgym.rewards.shaping import Every, Timing, shape
+from textgym.rewards.trl import TRLReward, as_trl
 
 __all__ = [
     "Every",
+    "Info",
+    "Played",
     "Reward",
     "RewardError",
     "RewardSpec",
     "Score",
+    "Stateful",
+    "TRLReward",
     "Timing",
     "WeightedSum",
-    "describe",
+    "as_trl",
+    "info",
     "make",
+    "measured_costs",
     "names",
-    "parameters",
     "register",
+    "replay",
     "shape",
 ]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,8 @@ class Reward(Protocol):
     `completions.num_rows`, and is reset by `start`. Each environment keeps a copy of its own.
 
     A class attribute `success_threshold: float` makes episodes whose rewards add up to at least
-    that much count as successes (`info["is_success"]`).
+    that much count as successes (`info["is_success"]`). One that learns from the course of
+    training has `state_dict` and `load_state_dict` (the `Stateful` protocol).
     """
 
     def start(self, rows: Rows, completions: Completions) -> None:
@@ -33,7 +34,7 @@ class Reward(Protocol):
 
     def step(
         self, rows: Rows, tokens: NDArray[np.int64], completions: Completions
-    ) -> NDArray[np.float32]:
+    ) -> NDArray[np.floating[Any]]:
         """The rewards of the tokens just written.
 
         Args:
@@ -61,6 +62,17 @@ class Score(Protocol):
 
     def score(self, samples: Sequence[Sample]) -> Sequence[float]:
         """The score of each sample, k finite numbers."""
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """A reward that changes with training; its state is saved with a run's checkpoint."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state, JSON-able; empty if there is none."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from such a state."""
 
 
 class RewardError(RuntimeError):
@@ -111,3 +123,8 @@ def described(value: Any) -> str:
     if isinstance(value, np.ndarray):
         return f"an array of shape {value.shape} and type {value.dtype}"
     return reprlib.repr(value)
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether a value is a real number, of Python or numpy; a bool is none."""
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)

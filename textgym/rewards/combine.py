@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 from textgym.completion import Completions
 from textgym.dynamics import Rows
 from textgym.rewards.base import Reward, RewardError, checked
+from textgym.rewards.curriculum import Curriculum, Terms
+from textgym.rewards.shaping import find_state
 
 
 class WeightedSum:
@@ -18,16 +21,17 @@ class WeightedSum:
     It is also the gate that everything passes on its way to the environment: what raises, or is
     not a finite number for every row, ends here in a `RewardError`.
 
+    Sums may stand in sums. The parts of an inner one are then called `outer/inner`.
+
     Args:
         rewards: The rewards by name.
         weights: The weight of each, by the same names.
         success_thresholds: The score from which on an episode counts as a success, for the
             rewards that say so.
+        curriculum: Changes the weights as training goes on; None for weights that stay.
 
     Attributes:
         components: What each reward paid in the last step, weight included, float64 (k,).
-        scores: What each reward paid in the current episodes so far, without its weight,
-            float64 (n,).
     """
 
     def __init__(
@@ -35,12 +39,40 @@ class WeightedSum:
         rewards: Mapping[str, Reward],
         weights: Mapping[str, float],
         success_thresholds: Mapping[str, float] | None = None,
+        curriculum: Curriculum | None = None,
     ) -> None:
         self.rewards = dict(rewards)
         self.weights = {name: float(weights[name]) for name in self.rewards}
         self.success_thresholds = dict(success_thresholds or {})
+        self.curriculum = curriculum
         self.components: dict[str, NDArray[np.float64]] = {}
-        self.scores: dict[str, NDArray[np.float64]] = {}
+        self._scores: dict[str, NDArray[np.float64]] = {}
+        self._terms: dict[str, list[Terms]] = {}
+
+    @property
+    def scores(self) -> dict[str, NDArray[np.float64]]:
+        """What each reward paid in the current episodes so far, without weights, float64 (n,)."""
+        scores: dict[str, NDArray[np.float64]] = {}
+        for name, reward in self.rewards.items():
+            if isinstance(reward, WeightedSum):
+                scores |= {f"{name}/{part}": paid for part, paid in reward.scores.items()}
+            elif name in self._scores:
+                scores[name] = self._scores[name]
+        return scores
+
+    @property
+    def current_weights(self) -> dict[str, float]:
+        """The weight of each reward in the episodes that begin now."""
+        terms = self.curriculum.terms() if self.curriculum else {}
+        weights: dict[str, float] = {}
+        for name, reward in self.rewards.items():
+            weight = self.weights[name] * (terms[name].factor if name in terms else 1.0)
+            if isinstance(reward, WeightedSum):
+                inner = reward.current_weights.items()
+                weights |= {f"{name}/{part}": weight * share for part, share in inner}
+            else:
+                weights[name] = weight
+        return weights
 
     def start(self, rows: Rows, completions: Completions) -> None:
         """New episodes begin in `rows`.
@@ -48,11 +80,16 @@ class WeightedSum:
         Raises:
             RewardError: If a reward raised.
         """
+        terms = self.curriculum.terms() if self.curriculum else {}
         for name, reward in self.rewards.items():
-            scores = self.scores.get(name)
+            scores = self._scores.get(name)
             if scores is None or len(scores) != completions.num_rows:
-                self.scores[name] = scores = np.zeros(completions.num_rows)
+                self._scores[name] = scores = np.zeros(completions.num_rows)
+                self._terms[name] = [Terms()] * completions.num_rows
             scores[rows] = 0.0
+            if name in terms:
+                for row in rows.tolist():
+                    self._terms[name][row] = terms[name]
             try:
                 reward.start(rows, completions)
             except Exception as error:
@@ -67,36 +104,101 @@ class WeightedSum:
             RewardError: If a reward raised, or returned another shape, a NaN or an infinity.
         """
         total: NDArray[np.float64] | None = None
+        self.components = {}
         for name, reward in self.rewards.items():
             try:
                 paid = checked(name, reward.step(rows, tokens, completions), rows, completions)
             except Exception as error:
                 raise _reward_error(name, error, rows, completions) from error
             gained = paid.astype(np.float64)
-            scores = self.scores[name]
+            scores = self._scores[name]
             if len(rows) == len(scores):  # all rows, which needs no index
                 scores += gained
             else:
                 scores[rows] += gained
-            if self.weights[name] != 1.0:
-                gained *= self.weights[name]
-            self.components[name] = gained
+            weight: float | NDArray[np.float64] = self.weights[name]
+            if self.curriculum:
+                terms = [self._terms[name][row] for row in rows.tolist()]
+                bars = np.array([each.bar for each in terms])
+                written = scores[rows]
+                gained = np.minimum(written, bars) - np.minimum(written - gained, bars)
+                weight = weight * np.array([each.factor for each in terms])
+            gained *= weight
+            if isinstance(reward, WeightedSum):
+                for part, amounts in reward.components.items():
+                    self.components[f"{name}/{part}"] = amounts * weight
+            else:
+                self.components[name] = gained
             total = gained.copy() if total is None else total + gained
+        if self.curriculum:
+            ended = rows[completions.ended[rows]]
+            self.curriculum.observe(len(rows), {name: s[ended] for name, s in self._scores.items()})
         return np.zeros(len(rows)) if total is None else total
+
+    def total(self, rows: Rows) -> NDArray[np.float64]:
+        """What the episodes in `rows` are worth at the weights that were asked for, float64 (k,).
+
+        The sum of their rewards, unless a curriculum paid them otherwise.
+        """
+        total = np.zeros(len(rows))
+        for name, reward in self.rewards.items():
+            if isinstance(reward, WeightedSum):
+                worth = reward.total(rows)
+            else:
+                worth = self._scores[name][rows]
+            total += self.weights[name] * worth
+        return total
 
     def success(self, rows: Rows) -> NDArray[np.bool_] | None:
         """Which finished episodes reached the threshold of every reward that has one, bool (k,).
 
         None if no reward says what success is.
         """
-        if not self.success_thresholds:
-            return None
-        success = np.ones(len(rows), np.bool_)
-        for name, threshold in self.success_thresholds.items():
-            # The rewards of an episode add up to its score only to float32 rounding.
-            rounding = 1e-6 * max(1.0, abs(threshold))
-            success &= self.scores[name][rows] >= threshold - rounding
-        return success
+        verdicts = []
+        for name, reward in self.rewards.items():
+            if isinstance(reward, WeightedSum):
+                verdicts.append(reward.success(rows))
+            elif name in self.success_thresholds:
+                threshold = self.success_thresholds[name]
+                # The rewards of an episode add up to its score only to float32 rounding.
+                rounding = 1e-6 * max(1.0, abs(threshold))
+                verdicts.append(self._scores[name][rows] >= threshold - rounding)
+        said = [verdict for verdict in verdicts if verdict is not None]
+        return np.logical_and.reduce(said) if said else None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What has been learned of the course of training, JSON-able; empty if there is none."""
+        state: dict[str, Any] = {}
+        for name, reward in self.rewards.items():
+            owner = find_state(reward)
+            inner = owner.state_dict() if owner is not None else {}
+            if inner:
+                state.setdefault("rewards", {})[name] = inner
+        if self.curriculum:
+            state["curriculum"] = self.curriculum.state_dict()
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state that `state_dict` gave.
+
+        Raises:
+            ValueError: If it is the state of other rewards.
+        """
+        inner: Mapping[str, Any] = state.get("rewards", {})
+        owners = {
+            name: owner
+            for name in inner
+            if (owner := find_state(self.rewards.get(name))) is not None
+        }
+        if len(owners) < len(inner) or ("curriculum" in state and self.curriculum is None):
+            raise ValueError(
+                f"the state is of other rewards: it holds {sorted(inner) or sorted(state)}, and "
+                f"these are {sorted(self.rewards)}. Give the reward that the state was saved with."
+            )
+        for name, owner in owners.items():
+            owner.load_state_dict(inner[name])
+        if self.curriculum and "curriculum" in state:
+            self.curriculum.load_state_dict(state["curriculum"])
 
 
 def _reward_error(name: str, error: Exception, rows: Rows, completions: Completions) -> RewardError:

@@ -54,6 +54,7 @@ class FunctionScore:
     Attributes:
         text_only: Whether the function leaves the token ids alone.
         success_threshold: The function's own, or None.
+        score_range: The function's own lowest and highest score, or None.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -68,7 +69,8 @@ class FunctionScore:
         names = self._arguments.names
         self._text_parameter = "text" if set(names) & set(_FIELDS) else names[0]
         self.text_only = "token_ids" not in names
-        self.success_threshold = _success_threshold(function)
+        self.success_threshold = _attribute(function, "success_threshold")
+        self.score_range = _attribute(function, "score_range")
 
     def score(self, samples: Sequence[Sample]) -> list[float]:
         """The function's value for each sample."""
@@ -109,13 +111,15 @@ class TRLScore:
     Attributes:
         text_only: Whether the function has no way to see the token ids.
         success_threshold: The function's own, or None.
+        score_range: The function's own lowest and highest score, or None.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
         self._arguments = _Arguments(function)
         self.text_only = not self._arguments.takes("completion_ids")
-        self.success_threshold = _success_threshold(function)
+        self.success_threshold = _attribute(function, "success_threshold")
+        self.score_range = _attribute(function, "score_range")
 
     def score(self, samples: Sequence[Sample]) -> list[float]:
         """The function's value for each sample."""
@@ -205,9 +209,8 @@ def _unwrapped(function: Any) -> Any:
     return function
 
 
-def _success_threshold(function: Any) -> float | None:
-    threshold: float | None = getattr(_unwrapped(function), "success_threshold", None)
-    return threshold
+def _attribute(function: Any, name: str) -> Any:
+    return getattr(_unwrapped(function), name, None)
 
 
 def _number(value: Any, function: Callable[..., Any], sample: Sample) -> float:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import copy
 import inspect
+import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
-from typing import Any, TypeAlias, get_args
-
-import numpy as np
+from importlib.resources import files
+from typing import Any, NamedTuple, TypeAlias, get_args
 
 from textgym.registry import Registry
-from textgym.rewards.base import Reward, Score
+from textgym.rewards.base import Reward, Score, is_number
 from textgym.rewards.combine import WeightedSum
 from textgym.rewards.functions import from_function, function_name
-from textgym.rewards.shaping import Every, Timing, shape
+from textgym.rewards.shaping import Every, Shapeable, Timing, shape
 
 RewardSpec: TypeAlias = (
     "str | Mapping[str, Any] | Sequence[Any] | Callable[..., Any] | Reward | Score"
@@ -25,13 +25,34 @@ RewardSpec: TypeAlias = (
 _HEAVIEST = 1e30
 """Weights beyond this are refused: agents keep rewards as float32, in which they overflow."""
 
-_REGISTRY: Registry[Any] = Registry("reward")
+_REGISTRY: Registry[Any] = Registry("reward", group="textgym.rewards")
+_REGISTRY.register("adaptive", "textgym.rewards.adaptive:Adaptive")
+_REGISTRY.register("balanced", "textgym.rewards.balanced:Balanced")
+_REGISTRY.register("banned_words", "textgym.rewards.banned_words:BannedWords")
+_REGISTRY.register("bleu", "textgym.rewards.bleu:Bleu")
+_REGISTRY.register("chrf", "textgym.rewards.chrf:Chrf")
+_REGISTRY.register("contains", "textgym.rewards.contains:Contains")
 _REGISTRY.register("edit_distance", "textgym.rewards.edit_distance:EditDistance")
+_REGISTRY.register("eos", "textgym.rewards.eos:Eos")
+_REGISTRY.register("error_rate", "textgym.rewards.error_rate:ErrorRate")
 _REGISTRY.register("exact_match", "textgym.rewards.exact_match:ExactMatch")
+_REGISTRY.register("grammar", "textgym.rewards.grammar:Grammar")
+_REGISTRY.register("json_valid", "textgym.rewards.json_valid:JsonValid")
 _REGISTRY.register("keywords", "textgym.rewards.keywords:Keywords")
 _REGISTRY.register("length", "textgym.rewards.length:Length")
+_REGISTRY.register("multiple_choice", "textgym.rewards.multiple_choice:MultipleChoice")
+_REGISTRY.register("numeric_error", "textgym.rewards.numeric_error:NumericError")
+_REGISTRY.register("ratings", "textgym.rewards.ratings:Ratings")
+_REGISTRY.register("readability", "textgym.rewards.readability:Readability")
+_REGISTRY.register("regex", "textgym.rewards.regex:Regex")
+_REGISTRY.register("repetition", "textgym.rewards.repetition:Repetition")
+_REGISTRY.register("rouge", "textgym.rewards.rouge:Rouge")
+_REGISTRY.register("schedule", "textgym.rewards.schedule:Schedule")
 _REGISTRY.register("sentiment", "textgym.rewards.sentiment:Sentiment")
+_REGISTRY.register("spelling", "textgym.rewards.spelling:Spelling")
 _REGISTRY.register("target_token", "textgym.rewards.target_token:TargetToken")
+_REGISTRY.register("token_f1", "textgym.rewards.token_f1:TokenF1")
+_REGISTRY.register("verifier", "textgym.rewards.verifier:Verifier")
 
 
 def names() -> list[str]:
@@ -39,14 +60,48 @@ def names() -> list[str]:
     return _REGISTRY.names()
 
 
-def describe() -> dict[str, str]:
-    """What each reward is, in one line, by name."""
-    return _REGISTRY.describe()
+class Info(NamedTuple):
+    """What is known of a reward before it is made.
+
+    Attributes:
+        name: Its name.
+        parameters: Its parameters with their defaults, `"(target=None)"`.
+        summary: What it pays, in one line.
+        score_range: The lowest and the highest score with default parameters, if it says so.
+        needs: What it needs beside the text; "" if nothing.
+        cost: Microseconds a token in a batch of 64 texts, where that was measured.
+    """
+
+    name: str
+    parameters: str
+    summary: str
+    score_range: tuple[float, float] | None
+    needs: str
+    cost: float | None
 
 
-def parameters(name: str) -> str:
-    """The parameters of a reward with their defaults, as `textgym list` shows them."""
-    return _REGISTRY.parameters(name)
+def info() -> list[Info]:
+    """What is known of each reward, sorted by name; imports all of them."""
+    costs = measured_costs()["microseconds"]
+    summaries = _REGISTRY.describe()
+    return [
+        Info(
+            name,
+            _REGISTRY.parameters(name),
+            summaries[name],
+            getattr(_REGISTRY.get(name), "score_range", None),
+            getattr(_REGISTRY.get(name), "needs", ""),
+            costs.get(name),
+        )
+        for name in names()
+    ]
+
+
+def measured_costs() -> dict[str, Any]:
+    """What `benchmarks/reward_cost.py` measured: `machine`, `date` and `microseconds` a token."""
+    text = (files("textgym.assets") / "reward_costs.json").read_text(encoding="utf-8")
+    costs: dict[str, Any] = json.loads(text)
+    return costs
 
 
 def register(name: str, factory: Callable[..., Any] | str, *, replace: bool = False) -> None:
@@ -126,15 +181,11 @@ def _singles(spec: Any) -> list[tuple[str, Any]]:
 
 def _named(key: str, value: Any) -> tuple[str, Any]:
     """One item of a mapping: a weight or parameters for the reward `key`, or a spec so called."""
-    if _is_number(value):
+    if is_number(value):
         return _label(key), {"name": key, "weight": value}
     if isinstance(value, Mapping):
         return _label(key), {"name": key, **value}
     return key, value
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
 
 
 def _label(target: Any) -> str:
@@ -142,11 +193,11 @@ def _label(target: Any) -> str:
     return target.rpartition(":")[2] if isinstance(target, str) else function_name(target)
 
 
-def _build(label: str, spec: Any) -> tuple[float, Reward | Score]:
+def _build(label: str, spec: Any) -> tuple[float, Reward | Score | Shapeable]:
     """The weight and the object, as yet without a timing, that the spec of one reward means."""
     params = dict(spec) if isinstance(spec, Mapping) else {"name": spec}
     target, weight = params.pop("name"), params.pop("weight", 1.0)
-    if not _is_number(weight) or not abs(weight) <= _HEAVIEST:
+    if not is_number(weight) or not abs(weight) <= _HEAVIEST:
         raise ValueError(f"reward {label!r}: weight is a finite number, got {weight!r}.")
     given: Any = _import(target) if isinstance(target, str) and ":" in target else target
     if isinstance(given, str):
@@ -157,7 +208,7 @@ def _build(label: str, spec: Any) -> tuple[float, Reward | Score]:
         made = _partial(label, given, params)
     else:
         made = _copied(label, given) if isinstance(given, Reward) else given
-    if isinstance(made, (Reward, Score)):
+    if isinstance(made, (Reward, Score, Shapeable)):
         return float(weight), made
     if callable(made):
         return float(weight), from_function(made)

@@ -16,14 +16,14 @@ is cut instead is worth its score plus what the learner believes would have foll
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from textgym.completion import Completions, Sample
 from textgym.dynamics import Rows
-from textgym.rewards.base import Reward, RewardError, Score, checked, described
+from textgym.rewards.base import Reward, RewardError, Score, Stateful, checked, described
 
 Timing: TypeAlias = Literal["immediate", "delayed"]
 """When a score is paid: as the text gains it, or whole with the last token."""
@@ -52,15 +52,34 @@ def whole_sentences(text: str) -> int:
 _WHOLE: dict[str, Callable[[str], int]] = {"word": whole_words, "sentence": whole_sentences}
 
 
-def shape(reward: Reward | Score, timing: Timing, every: Every) -> Reward:
+@runtime_checkable
+class Shapeable(Protocol):
+    """Something that makes a reward once it knows the timing: rewards made of other rewards."""
+
+    def shaped(self, timing: Timing, every: Every) -> Reward:
+        """The reward with this timing."""
+
+
+def shape(reward: Reward | Score | Shapeable, timing: Timing, every: Every) -> Reward:
     """Make a reward with the wanted timing.
 
     A `Reward` pays by the token already: `every` does not touch it, and delayed it pays its sum
     with the last token.
     """
+    if isinstance(reward, Shapeable):
+        return reward.shaped(timing, every)
     if isinstance(reward, Reward):
         return reward if timing == "immediate" else DelayedReward(reward)
     return ImmediateScore(reward, every) if timing == "immediate" else DelayedScore(reward)
+
+
+def find_state(reward: Any) -> Stateful | None:
+    """What has the state of a reward: the reward, or what was shaped; None if nothing has."""
+    while not isinstance(reward, Stateful):
+        reward = getattr(reward, "inner", None)
+        if reward is None:
+            return None
+    return reward
 
 
 class ImmediateScore:
@@ -73,7 +92,7 @@ class ImmediateScore:
     """
 
     def __init__(self, score: Score, every: Every = "token") -> None:
-        self._score = score
+        self.inner = score
         self._text_only = getattr(score, "text_only", False)
         self._whole = _WHOLE.get(every)
         self._paid = np.zeros(0)
@@ -95,7 +114,7 @@ class ImmediateScore:
         rewards = np.zeros(len(rows), np.float32)
         due, samples = self._due(rows, completions)
         if samples:
-            rewards[due] = _scores(self._score, samples) - self._paid[rows[due]]
+            rewards[due] = _scores(self.inner, samples) - self._paid[rows[due]]
             # What was paid and not what was meant, so that the rounding of each reward to
             # float32 is made good by the next and the sum is as near to the score as one float32.
             self._paid[rows[due]] += rewards[due]
@@ -134,7 +153,7 @@ class DelayedScore:
     """Pays the score of the finished text with its last token, and 0 before."""
 
     def __init__(self, score: Score) -> None:
-        self._score = score
+        self.inner = score
 
     def start(self, rows: Rows, completions: Completions) -> None:
         """Nothing to prepare."""
@@ -146,7 +165,7 @@ class DelayedScore:
         rewards = np.zeros(len(rows), np.float32)
         ended = completions.ended[rows]
         if ended.any():
-            rewards[ended] = _scores(self._score, completions.samples(rows[ended]))
+            rewards[ended] = _scores(self.inner, completions.samples(rows[ended]))
         return rewards
 
 
@@ -154,7 +173,7 @@ class DelayedReward:
     """Holds back what a reward pays, and pays the sum with the last token."""
 
     def __init__(self, reward: Reward) -> None:
-        self._reward = reward
+        self.inner = reward
         self._held = np.zeros(0)
 
     def start(self, rows: Rows, completions: Completions) -> None:
@@ -162,14 +181,14 @@ class DelayedReward:
         if len(self._held) != completions.num_rows:
             self._held = np.zeros(completions.num_rows)
         self._held[rows] = 0.0
-        self._reward.start(rows, completions)
+        self.inner.start(rows, completions)
 
     def step(
         self, rows: Rows, tokens: NDArray[np.int64], completions: Completions
     ) -> NDArray[np.float32]:
         """The sum of the episode's rewards where it ended, 0 elsewhere, float32 (k,)."""
-        paid = self._reward.step(rows, tokens, completions)
-        self._held[rows] += checked(type(self._reward).__name__, paid, rows, completions)
+        paid = self.inner.step(rows, tokens, completions)
+        self._held[rows] += checked(type(self.inner).__name__, paid, rows, completions)
         return np.where(completions.ended[rows], self._held[rows], 0.0).astype(np.float32)
 
 

@@ -322,3 +322,16 @@ def test_a_reward_that_cannot_be_pickled_is_warned_about(check):
 def test_an_unknown_reward_is_not_a_broken_one(check):
     with pytest.raises(ValueError, match="no reward named 'lenght'; did you mean 'length'"):
         check("lenght")
+
+
+def test_a_score_outside_of_its_range(check):
+    class TooModest:
+        score_range = (0.0, 1.0)
+
+        def __call__(self, text):
+            return float(len(text))
+
+    with pytest.raises(AssertionError, match="its scores stay within its score_range"):
+        check(TooModest)
+    TooModest.score_range = (0.0, 1000.0)
+    check(TooModest)

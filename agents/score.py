@@ -1,0 +1,115 @@
+"""The texts of a file, scored token by token without any training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from agents.config import Spec
+from textgym import rewards
+from textgym.files import atomic_write
+from textgym.rendering import Transcript, to_rich
+from textgym.rewards import Played
+from textgym.tasks import Example
+from textgym.tasks.file import file
+from textgym.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class ScoreConfig:
+    """Score the texts of a file, and show what each of their tokens earns."""
+
+    file: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="FILE")]]
+    """.txt with a text a line; or .csv or .jsonl with the texts in a column "text", and if need be
+    their prompts in "prompt", references in "reference", and whatever else a reward takes."""
+    reward: Spec = "sentiment"
+    """What is paid, as for `textgym train`."""
+    text_column: str = "text"
+    """The column of the texts."""
+    every: rewards.Every = "token"
+    """How often a score is taken."""
+    tokenizer: str = "builtin"
+    """Cuts texts into tokens: "builtin", a local directory, or a hub id."""
+    max_new_tokens: int | None = None
+    """Budget of a text, for rewards that measure by it; None for the longest text's length."""
+    show: int = 10
+    """Texts to show; the table at the end is about all of them."""
+    output: Path | None = None
+    """Also write a JSON line a text here: its tokens, what each earned, and its scores."""
+
+    def __post_init__(self) -> None:
+        if self.show < 0:
+            raise ValueError(f"show must be 0 or above, got {self.show}.")
+
+
+def score(config: ScoreConfig, console: Console | None = None) -> list[Played]:
+    """Score as the config says, print, and return what each text earned.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is malformed (the message names the line), or a setting is refused.
+        textgym.RewardError: If the reward failed.
+    """
+    console = console or Console()
+    rows = file(
+        config.file, validation_fraction=0, test_fraction=0, prompt_column=config.text_column
+    ).split("train")
+    examples = [
+        Example(
+            str(row.columns.get("prompt") or ""),
+            row.reference,
+            {name: value for name, value in row.columns.items() if name != "prompt"},
+        )
+        for row in rows
+    ]
+    tokenizer = Tokenizer.from_pretrained(config.tokenizer)
+    eos = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    token_ids = [[*tokenizer.encode_plain(row.prompt), *eos] for row in rows]
+    reward = rewards.make(config.reward, every=config.every)
+    played = rewards.replay(reward, tokenizer, examples, token_ids, config.max_new_tokens)
+    for example, each in list(zip(examples, played, strict=True))[: config.show]:
+        console.print(to_rich(Transcript(example.prompt, each.pieces, each.rewards)))
+        console.print()
+    if config.output is not None:
+        records = zip(rows, examples, token_ids, played, strict=True)
+        lines = [json.dumps(_record(*record), ensure_ascii=False) for record in records]
+        atomic_write(config.output, "".join(f"{line}\n" for line in lines))
+    console.print(_table(played))
+    return played
+
+
+def _record(
+    row: Example, example: Example, token_ids: list[int], played: Played
+) -> dict[str, object]:
+    return {
+        "prompt": example.prompt,
+        "text": row.prompt,
+        "score": round(played.score, 6),
+        "scores": {name: round(value, 6) for name, value in played.scores.items()},
+        "token_ids": token_ids,
+        "pieces": played.pieces,
+        "rewards": [round(reward, 6) for reward in played.rewards],
+    }
+
+
+def _table(played: Sequence[Played]) -> Table:
+    """Mean, spread and extremes of each reward over all texts, without weights, and of the sum."""
+    columns = {name: [each.scores[name] for each in played] for name in played[0].scores}
+    if len(columns) > 1:
+        columns["weighted sum"] = [each.score for each in played]
+    table = Table(title=f"{len(played)} text{'s' * (len(played) != 1)}", title_justify="left")
+    table.add_column("reward", style="cyan")
+    for heading in ("mean", "std", "lowest", "highest"):
+        table.add_column(heading, justify="right")
+    for name, scores in columns.items():
+        figures = (np.mean(scores), np.std(scores), min(scores), max(scores))
+        table.add_row(name, *(f"{figure:+.3f}" for figure in figures))
+    return table
