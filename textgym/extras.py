@@ -6,7 +6,7 @@ from importlib import import_module
 from types import ModuleType
 
 
-class MissingExtra(ModuleNotFoundError):
+class MissingExtra(ModuleNotFoundError):  # noqa: N818  # says what happened
     """A package is not installed that comes with an extra of ours.
 
     Args:

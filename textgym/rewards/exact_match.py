@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,9 @@ class ExactMatch:
 
     ignore_case: bool = False
 
-    success_threshold = 1.0
+    score_range: ClassVar[tuple[float, float]] = (-1.0, 1.0)
+    needs: ClassVar[str] = "a reference"
+    success_threshold: ClassVar[float] = 1.0
 
     def __call__(self, text: str, reference: str) -> float:
         """+1.0 or -1.0."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,10 +13,10 @@ from textgym.rewards.base import RewardError
 
 
 class TargetToken:
-    """The share of tokens that are the wanted one.
+    """The share of tokens that are the wanted one, from 0 to 1; 1 counts as success.
 
-    Each token that is the target earns 1 / `max_new_tokens`, any other 0, so an episode earns
-    from 0 to 1, and 1 counts as success.
+    Each token that is the target earns 1 / `max_new_tokens`, any other 0, the end-of-text token
+    included. The empty text scores 0.
 
     Args:
         target: The wanted token's text. None takes the prompt's reference, so that the wanted
@@ -25,7 +27,8 @@ class TargetToken:
             is not one token of the vocabulary.
     """
 
-    success_threshold = 1.0
+    score_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    success_threshold: ClassVar[float] = 1.0
 
     def __init__(self, target: str | None = None) -> None:
         self.target = target
