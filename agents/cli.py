@@ -13,6 +13,7 @@ from typing import TypeAlias
 from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
+from rich.table import Table
 
 import textgym
 from textgym import rewards, tasks
@@ -92,6 +93,25 @@ def score(arguments: list[str]) -> None:
     run(tyro.cli(ScoreConfig, prog="textgym score", args=arguments))
 
 
+def train_reward(arguments: list[str]) -> None:
+    """Train a reward model on a file of preferences."""
+    import tyro
+
+    from agents.reward_training import RewardTrainingConfig
+    from agents.reward_training import train_reward as run
+
+    run(tyro.cli(RewardTrainingConfig, prog="textgym train-reward", args=arguments))
+
+
+def rate(arguments: list[str]) -> None:
+    """Serve a page on which people rate texts while a model trains."""
+    import tyro
+
+    from textgym.ratings import serve
+
+    tyro.cli(serve, prog="textgym rate", args=arguments)
+
+
 def pretrain(arguments: list[str]) -> None:
     """Train a tokenizer and a small language model from scratch on your texts."""
     import tyro
@@ -162,7 +182,9 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "train": train,
     "sample": sample,
     "score": score,
+    "rate": rate,
     "list": list_names,
+    "train-reward": train_reward,
     "pretrain": pretrain,
 }
 
@@ -212,8 +234,10 @@ def _usage(console: Console) -> None:
     console.print(
         "[bold]textgym[/]: text generation as reinforcement learning, a reward at every token\n"
     )
+    commands = Table.grid(padding=(0, 2))
     for name, command in COMMANDS.items():
-        console.print(f"  [bold]textgym {name:<12}[/] {command.__doc__}")
+        commands.add_row(f"  [bold]textgym {name}[/]", command.__doc__)
+    console.print(commands)
     console.print("\nOptions of a command: textgym COMMAND --help")
 
 
