@@ -123,16 +123,21 @@ def pretrain(arguments: list[str]) -> None:
 
 
 def list_names(arguments: list[str]) -> None:
-    """Show the environments, tasks, rewards and models that go by name."""
-    if arguments not in ([], *([section] for section in SECTIONS)):
+    """Show what goes by name; `textgym list rewards NAME` tells all about one."""
+    section, *names = arguments or [""]
+    if section in DOCUMENTATION and len(names) == 1:
+        print(DOCUMENTATION[section](names[0]))
+        return
+    if names or section not in ("", *SECTIONS):
         raise ValueError(
-            f"textgym list takes one of {', '.join(SECTIONS)}, or nothing for all of them; got "
+            f"textgym list takes one of {', '.join(SECTIONS)} or nothing for all of them, and "
+            f"{' or '.join(DOCUMENTATION)} with a name for what one of them does; got "
             f"{' '.join(arguments)}."
         )
     console = Console()
-    for section in arguments or SECTIONS:
-        console.print(section, style="bold")
-        for name, *lines in SECTIONS[section]():
+    for title in [section] if section else SECTIONS:
+        console.print(title, style="bold")
+        for name, *lines in SECTIONS[title]():
             console.print(Padding(f"[cyan]{escape(name)}[/]", (0, 0, 0, 2)))
             for line in lines:
                 console.print(Padding(line, (0, 0, 0, 6)))
@@ -177,6 +182,11 @@ SECTIONS: dict[str, Callable[[], Entries]] = {
     "models": _models,
 }
 
+
+DOCUMENTATION: dict[str, Callable[[str], str]] = {
+    "tasks": tasks.documentation,
+    "rewards": rewards.documentation,
+}
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "train": train,

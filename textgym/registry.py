@@ -90,6 +90,14 @@ class Registry(Generic[T]):
         """The first line of each factory's docstring, by name; imports every factory."""
         return {name: self._summary(name) for name in self.names()}
 
+    def documentation(self, name: str) -> str:
+        """The docstring of a factory.
+
+        Raises:
+            ValueError: If there is no such name.
+        """
+        return inspect.getdoc(self.get(name)) or ""
+
     def get(self, name: str) -> Callable[..., T]:
         """The factory of that name.
 
@@ -167,8 +175,7 @@ class Registry(Generic[T]):
             self._group = None
 
     def _summary(self, name: str) -> str:
-        lines = (inspect.getdoc(self.get(name)) or "").splitlines()
-        return lines[0] if lines else ""
+        return self.documentation(name).partition("\n")[0]
 
 
 def _accepted(signature: inspect.Signature) -> str:

@@ -213,6 +213,17 @@ def test_list_names_everything_without_torch(capsys: pytest.CaptureFixture[str])
         assert name in shown
 
 
+def test_list_tells_all_about_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "rewards", "error_rate"]) == 0
+    shown = capsys.readouterr().out
+    for part in ("character or word error rate", "Args:", "ignore_case:", "Source:"):
+        assert part in shown
+    assert main(["list", "tasks"]) == 0
+    shown = capsys.readouterr().out
+    assert "continuation" in shown
+    assert "sentiment" not in shown
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -224,7 +235,9 @@ def test_list_names_everything_without_torch(capsys: pytest.CaptureFixture[str])
         (["train", "--config"], "wants a path"),
         (["train", "--resume", "none"], "no such directory"),
         (["train", "--device", "foo"], "--device foo cannot be used here"),
-        (["list", "all"], "takes one of environments, tasks, rewards, models, or nothing"),
+        (["list", "all"], "takes one of environments, tasks, rewards, models or nothing"),
+        (["list", "rewards", "grammer"], "did you mean 'grammar'"),
+        (["list", "models", "builtin"], "takes one of environments, tasks, rewards, models or"),
     ],
 )
 def test_what_is_mistyped_fails_at_once_with_the_cure(

@@ -21,6 +21,7 @@ from textgym.rewards.combine import WeightedSum
 from textgym.rewards.make import (
     Info,
     RewardSpec,
+    documentation,
     info,
     make,
     measured_costs,
@@ -44,6 +45,7 @@ __all__ = [
     "Timing",
     "WeightedSum",
     "as_trl",
+    "documentation",
     "info",
     "make",
     "measured_costs",

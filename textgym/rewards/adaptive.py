@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -48,7 +48,7 @@ class Adaptive:
     """
 
     rewards: RewardSpec
-    goals: Mapping[str, Any] = field(default_factory=dict)
+    goals: Mapping[str, Any]
     window: int = 256
     floor: float = 0.1
 

@@ -104,6 +104,15 @@ def measured_costs() -> dict[str, Any]:
     return costs
 
 
+def documentation(name: str) -> str:
+    """What a reward is and what its parameters mean: its docstring.
+
+    Raises:
+        ValueError: If there is no reward of that name.
+    """
+    return _REGISTRY.documentation(name)
+
+
 def register(name: str, factory: Callable[..., Any] | str, *, replace: bool = False) -> None:
     """Make a reward of one's own known by name, so that run files can ask for it.
 

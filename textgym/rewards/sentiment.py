@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
+
+from textgym.completion import Sample
+from textgym.registry import Registry
+from textgym.rewards.base import Score
+
+_NETWORKS: Registry[Score] = Registry("reward", group="textgym.rewards")
+"""The rewards that come by entry points, those that are neural networks among them."""
 
 
 @dataclass(frozen=True)
@@ -18,26 +26,59 @@ class Sentiment:
     The empty text and one without a word of the lexicon score 0. Capitals, exclamation marks,
     emoticons and emoji count.
 
+    With a `classifier` the score is 2 p - 1, from -1 to 1 too, with p the probability that it
+    gives to the label; of the empty text it is what the classifier says.
+
     Args:
-        wanted: "positive" pays the compound score, "negative" its opposite.
+        wanted: "positive" pays the score, "negative" its opposite.
+        classifier: A model to judge in VADER's place, in any language that it knows: a directory
+            or hub id, as for the reward "classifier".
+        label: What the classifier calls a positive text; None for "POSITIVE".
 
     Raises:
-        ValueError: If `wanted` is something else.
+        FileNotFoundError: If there is no such classifier.
+        ValueError: If `wanted` is something else, the classifier has no such label, or there is a
+            label and no classifier.
 
     Source: C. J. Hutto and E. Gilbert, VADER: A Parsimonious Rule-based Model for Sentiment
     Analysis of Social Media Text, ICWSM 2014; computed by vaderSentiment.
     """
 
     wanted: str = "positive"
+    classifier: str | None = None
+    label: str | None = None
+
+    score_range: ClassVar[tuple[float, float]] = (-1.0, 1.0)
+    needs: ClassVar[str] = "vaderSentiment, or a classifier"
+    text_only: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.wanted not in ("positive", "negative"):
             raise ValueError(f"sentiment: wanted is 'positive' or 'negative', got {self.wanted!r}.")
+        if self.classifier is None and self.label is not None:
+            raise ValueError(
+                f"sentiment: the label {self.label!r} is one of a classifier, and there is none. "
+                "Give a model as classifier=, or leave the label out."
+            )
+        if self.classifier is not None:
+            label = "POSITIVE" if self.label is None else self.label
+            # By name: it needs torch, which this package does without.
+            judge = _NETWORKS.make("classifier", model=self.classifier, label=label)
+            object.__setattr__(self, "_judge", judge)
 
     def __call__(self, text: str) -> float:
-        """The compound score, or its opposite."""
-        compound: float = _analyzer().polarity_scores(text)["compound"]
-        return compound if self.wanted == "positive" else -compound
+        """The score of one text."""
+        return self.score([Sample("", text, None, [], {})])[0]
+
+    def score(self, samples: Sequence[Sample]) -> list[float]:
+        """How positive, or negative, each sample is."""
+        judge: Score | None = vars(self).get("_judge")
+        if judge is None:
+            polarity = _analyzer().polarity_scores
+            scores: list[float] = [polarity(sample.text)["compound"] for sample in samples]
+        else:
+            scores = [2.0 * probability - 1.0 for probability in judge.score(samples)]
+        return scores if self.wanted == "positive" else [-score for score in scores]
 
 
 class _Analyzer(SentimentIntensityAnalyzer):  # type: ignore[misc]  # the library has no types

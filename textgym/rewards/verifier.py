@@ -68,8 +68,8 @@ class Verifier:
 
     Raises:
         ValueError: If there is no such dataset, reasoning_gym refuses its configuration, `extract`
-            is something else, or the verifier runs code and may not; when scoring, if the verifier asks for something that the
-            prompt has not.
+            is something else, or the verifier runs code and may not; when scoring, if the verifier
+            asks for something that the prompt has not.
         TypeError: When scoring, if the metadata is not a JSON object.
         ModuleNotFoundError: If reasoning_gym is not installed.
 

@@ -33,6 +33,15 @@ def parameters(name: str) -> str:
     return _REGISTRY.parameters(name)
 
 
+def documentation(name: str) -> str:
+    """What a task is and what its parameters mean: its docstring.
+
+    Raises:
+        ValueError: If there is no task of that name.
+    """
+    return _REGISTRY.documentation(name)
+
+
 def register(name: str, factory: Callable[..., Task] | str, *, replace: bool = False) -> None:
     """Make a task of one's own known by name, so that run files can ask for it.
 
@@ -62,4 +71,14 @@ def make(spec: str | Mapping[str, Any] | Task) -> Task:
     return spec if isinstance(spec, Task) else _REGISTRY.resolve(spec)
 
 
-__all__ = ["SPLITS", "Example", "Task", "describe", "make", "names", "parameters", "register"]
+__all__ = [
+    "SPLITS",
+    "Example",
+    "Task",
+    "describe",
+    "documentation",
+    "make",
+    "names",
+    "parameters",
+    "register",
+]

@@ -204,7 +204,7 @@ def test_an_adaptive_reward_refuses(spec, message):
 
 
 def test_a_missing_parameter_is_named():
-    with pytest.raises(TypeError, match="reward 'adaptive': missing a required argument: 'rewards"):
+    with pytest.raises(TypeError, match="'adaptive': missing a required argument: 'rewards"):
         make("adaptive")
 
 
