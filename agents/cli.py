@@ -225,7 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         _complain(f"textgym {name} needs {error.name}: pip install 'textgym[all]'")
         return 1
-    except (ValueError, TypeError, OSError, textgym.RewardError) as error:
+    except (ValueError, TypeError, OSError, FloatingPointError, textgym.RewardError) as error:
         # What a person can mend: the message says how. Anything else shows its traceback.
         _complain(f"textgym {name}: {error}")
         return 1

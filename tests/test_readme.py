@@ -53,8 +53,9 @@ def test_every_figure_is_filled_in() -> None:
 def test_the_reward_blocks_run() -> None:
     import gymnasium as gym
 
-    rewards = [block for block in BLOCKS if "text.count" in block]
-    assert len(rewards) == 2
+    wanted = ("text.count", "reward = {", "as_trl")
+    rewards = [block for block in BLOCKS if any(part in block for part in wanted)]
+    assert len(rewards) == 5
     for block in rewards:
         exec(block, {"gym": gym})
 
@@ -69,3 +70,10 @@ def test_the_map_names_what_is_there() -> None:
             assert (ROOT / folder).is_dir(), line
         else:
             assert (ROOT / folder / line.split()[0]).exists(), line
+
+
+def test_every_reward_is_in_the_table() -> None:
+    from textgym import rewards
+
+    table = README[README.index("## Rewards") : README.index("`textgym list rewards` shows")]
+    assert set(re.findall(r"`(\w+)`", table)) == set(rewards.names())

@@ -49,7 +49,6 @@ class Sentiment:
     label: str | None = None
 
     score_range: ClassVar[tuple[float, float]] = (-1.0, 1.0)
-    needs: ClassVar[str] = "vaderSentiment, or a classifier"
     text_only: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
-from textgym.registry import did_you_mean
 from textgym.tasks.base import Example, Task
+from textgym.tasks.rows import no_column, read_rows
 
 REFERENCE = "reference"
-
-Row: TypeAlias = tuple[str, dict[str, Any]]
-"""Where a row stands (`"prompts.csv, line 3"`), and its values by column."""
 
 
 def file(
@@ -115,27 +109,11 @@ def _sizes(total: int, fractions: Sequence[float]) -> list[int]:
 
 def _read(path: Path, prompt_column: str, reference_column: str) -> list[Example]:
     """All examples of one file."""
-    path = path.expanduser()
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a directory. Give the file of prompts inside it.")
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"there is no file {path} (looked for {path.absolute()}). Check the spelling and the "
-            "working directory."
-        )
-    readers = {".csv": _csv_rows, ".jsonl": _jsonl_rows, ".txt": _txt_rows}
-    if path.suffix.lower() not in readers:
-        raise ValueError(
-            f"{path}: cannot read prompts from a file that ends in {path.suffix!r}; "
-            f"{did_you_mean(path.suffix, readers)}."
-        )
-    rows = list(readers[path.suffix.lower()](path, _decode(path), prompt_column))
-    if not rows:
-        raise ValueError(f"{path} holds no prompt. Write at least one row.")
+    rows = read_rows(path, prompt_column)
     # A dict keeps the order in which the columns first appear.
     columns = dict.fromkeys(column for _, row in rows for column in row)
     if reference_column not in columns and reference_column != REFERENCE:
-        raise ValueError(_no_column(str(path), reference_column, columns))
+        raise ValueError(no_column(str(path), reference_column, columns))
     others = [column for column in columns if column not in (prompt_column, reference_column)]
     return [_example(where, row, prompt_column, reference_column, others) for where, row in rows]
 
@@ -144,7 +122,7 @@ def _example(
     where: str, row: dict[str, Any], prompt_column: str, reference_column: str, others: list[str]
 ) -> Example:
     if prompt_column not in row:
-        raise ValueError(_no_column(where, prompt_column, row))
+        raise ValueError(no_column(where, prompt_column, row))
     columns = {column: row.get(column) for column in others}
     reference = row.get(reference_column)
     try:
@@ -158,93 +136,3 @@ def _example(
             "Write a prompt or remove the row."
         )
     return example
-
-
-def _txt_rows(path: Path, text: str, prompt_column: str) -> Iterator[Row]:
-    # Lines as text files have them: str.splitlines would also cut at form feeds and U+2028.
-    for number, line in enumerate(io.StringIO(text, newline=None), start=1):
-        if line.strip():
-            yield f"{path}, line {number}", {prompt_column: line.removesuffix("\n")}
-
-
-def _jsonl_rows(path: Path, text: str, prompt_column: str) -> Iterator[Row]:
-    for number, line in enumerate(io.StringIO(text, newline=None), start=1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{where}: not JSON: {error.msg} at column {error.colno}.") from error
-        if not isinstance(row, dict):
-            raise ValueError(
-                f"{where}: expected a JSON object such as {{{json.dumps(prompt_column)}: ...}}, "
-                f"got {line.strip()[:80]!r}. A .jsonl file has one object a line."
-            )
-        yield where, row
-
-
-def _csv_rows(path: Path, text: str, prompt_column: str) -> Iterator[Row]:
-    records = _csv_records(path, text)
-    where, header = next(records, ("", []))
-    if header:
-        _check_header(where, header, prompt_column)
-    for where, fields in records:
-        if len(fields) != len(header):
-            raise ValueError(
-                f"{where}: {len(fields)} fields, but the header names {len(header)} columns: "
-                f"{', '.join(map(repr, header))}. Put a field that holds a comma in double quotes."
-            )
-        yield where, dict(zip(header, fields, strict=True))
-
-
-def _csv_records(path: Path, text: str) -> Iterator[tuple[str, list[str]]]:
-    """The records of a CSV file that are not blank lines, the header first."""
-    # Strict, since a lenient reader takes all that follows an unclosed quote for one field.
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    while True:
-        first = reader.line_num + 1
-        try:
-            fields = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise ValueError(
-                f"{_lines(path, first, reader.line_num)}: not CSV: {error}. Put a field that holds "
-                "a comma, a quote or a line break in double quotes, and double the quotes inside "
-                'it: "He said ""no"", and".'
-            ) from error
-        if fields:
-            yield _lines(path, first, reader.line_num), fields
-
-
-def _check_header(where: str, header: list[str], prompt_column: str) -> None:
-    if prompt_column not in header:
-        raise ValueError(_no_column(where, prompt_column, header))
-    twice = [column for column in dict.fromkeys(header) if header.count(column) > 1]
-    if twice:
-        raise ValueError(f"{where}: the header names {twice} more than once. Rename one of them.")
-
-
-def _lines(path: Path, first: int, last: int) -> str:
-    return f"{path}, line {first}" if first == last else f"{path}, lines {first} to {last}"
-
-
-def _no_column(where: str, column: str, found: Collection[str]) -> str:
-    return (
-        f"{where}: no column {column!r}; {did_you_mean(column, found)}. Rename the column, or say "
-        "which one to read with prompt_column and reference_column."
-    )
-
-
-def _decode(path: Path) -> str:
-    data = path.read_bytes()
-    try:
-        text = data.decode()
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise ValueError(
-            f"{path}, line {line}: byte {data[error.start]:#04x} at offset {error.start} of the "
-            "file is not UTF-8. Save the file as UTF-8."
-        ) from error
-    return text.removeprefix("\ufeff")
