@@ -198,7 +198,7 @@ class Ratings:
     def _why(self, down: ServiceDown | None, promised: bool) -> _Why:
         """Why a text has no rating."""
         if down is not None:
-            cure = "Start the service (`python -m textgym.ratings` is one) or correct url"
+            cure = "Start the service (`textgym rate` is one) or correct url"
             return _Why("down", f"gets no answer from {self.url}: {down}", cure)
         if promised:
             problem = f"has no rating from {self.url} yet, after {self.wait} s"

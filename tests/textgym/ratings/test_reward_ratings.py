@@ -190,7 +190,7 @@ def test_endpoint_that_is_down_is_an_error_that_names_it() -> None:
     message = str(caught.value)
     assert f"gets no answer from {url}: ConnectError" in message
     assert "2 times" in message
-    assert "python -m textgym.ratings" in message
+    assert "textgym rate" in message
     assert "fallback" in message
 
 
