@@ -1,0 +1,209 @@
+"""Which reward teaches what, and how much does immediate reward beat delayed?
+
+    python benchmarks/compare_rewards.py                           # all of it: hours
+    python benchmarks/compare_rewards.py --only sentiment grammar  # some rewards
+    python benchmarks/compare_rewards.py --quick                   # a few minutes, for a look
+    python benchmarks/compare_rewards.py --pilot                   # which lambda suits which timing
+    python benchmarks/compare_rewards.py --report                  # tables and pictures again
+
+The built-in model is trained with every reward, paid at every token or all at the end, with the
+same task, budget, settings and seeds; all rewards then judge what each of the models writes on
+held-out prompts. Written are `benchmarks/results/compare_rewards.csv` (runs), `_curves.csv`,
+`_scales.csv`, `.md` and pictures. A comparison that was stopped goes on where it was.
+
+What makes it fair:
+
+- gamma is 1 and the budget is part of the task, so that both timings have the same objective.
+- Rewards are weighted so that they spread alike before training (`comparison/scales.py`), with the
+  same weight for both timings.
+- Each timing has the lambda that a pilot with other seeds found best for it: what is paid at the
+  end has to be credited from afar, and one lambda for both would flatter one of them.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # of each process, before torch counts the cores
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import argparse
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rich
+from comparison import plots, report, rewards, scales, tasks
+from comparison.analysis import results
+from comparison.pool import carry_out, clock, executor
+from comparison.run import TIMINGS, Run
+from comparison.store import Store
+from speed.results import machine
+
+from agents.config import RunConfig
+from textgym.files import atomic_write
+
+RESULTS = Path(__file__).parent / "results"
+QUICK_RESULTS = Path("runs", "compare_rewards_quick")
+NAME = "compare_rewards"
+
+GAE_LAMBDA = {"immediate": 0.9, "delayed": 1.0}
+"""After --pilot, in which delayed was best with the largest lambda there is. Immediate gained more
+with smaller ones than 0.9 on average, but by `keywords` for the most part; 0.9 is the default of
+`textgym train`, and favours it less."""
+
+PILOT_LAMBDAS = (0.6, 0.8, 0.9, 0.95, 1.0)
+PILOT_SEEDS = (1000,)
+QUICK_TOKENS, QUICK_SEEDS = 8_192, 2
+
+
+def main() -> None:
+    """Measure what is missing, then write tables and pictures of all there is."""
+    arguments = parsed()
+    began = time.perf_counter()
+    names = arguments.only or (rewards.QUICK if arguments.quick else list(rewards.REWARDS))
+    store = Store(arguments.output / f"{NAME}.csv")
+    pilot_store = Store(arguments.output / f"{NAME}_pilot.csv")
+    failures: list[str] = []
+    if not arguments.report:
+        with executor(arguments.workers) as pool:
+            if arguments.pilot:
+                runs = pilot_runs(pilot_store, pool, arguments.tokens)
+                failures = carry_out(runs, pilot_store, pool)
+            else:
+                runs = all_runs(store, pool, names, arguments)
+                failures = carry_out(runs, store, pool)
+    if arguments.pilot:
+        table = "\n".join(report.pilot(pilot_store))
+        atomic_write(pilot_store.path.with_suffix(".md"), table.removeprefix("#"))
+        print(table)
+    else:
+        write(store, pilot_store, arguments)
+    rich.print(f"{clock(time.perf_counter() - began)} in all")
+    if failures:
+        sys.exit("failed, and to be tried again by the same command:\n" + "\n".join(failures))
+
+
+def parsed() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    known = list(rewards.REWARDS)
+    parser.add_argument("--only", nargs="+", choices=known, metavar="REWARD", help=", ".join(known))
+    parser.add_argument("--quick", action="store_true", help=f"few and short, in {QUICK_RESULTS}")
+    parser.add_argument("--pilot", action="store_true", help="try lambdas instead")
+    parser.add_argument("--report", action="store_true", help="run nothing")
+    parser.add_argument("--seeds", type=int, help="runs of each kind, at least 2 (default: 3)")
+    parser.add_argument("--tokens", type=int, help="of a run (default: those of textgym train)")
+    parser.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
+    parser.add_argument("--output", type=Path, help="directory of the results")
+    arguments = parser.parse_args()
+    quick = arguments.quick
+    arguments.tokens = arguments.tokens or (QUICK_TOKENS if quick else RunConfig().total_timesteps)
+    arguments.seeds = arguments.seeds or (QUICK_SEEDS if quick else 3)
+    arguments.output = arguments.output or (QUICK_RESULTS if quick else RESULTS)
+    if arguments.seeds < 2:
+        parser.error(f"--seeds {arguments.seeds}: intervals need at least 2 seeds")
+    return arguments
+
+
+def all_runs(
+    store: Store, pool: ProcessPoolExecutor, names: Sequence[str], arguments: argparse.Namespace
+) -> list[Run]:
+    """Every reward with both timings and all seeds; whole seeds first, so that a part is of use."""
+    judges = names if arguments.quick else list(rewards.REWARDS)
+    scale(store, pool, judges)
+    return [
+        planned(store, name, timing, GAE_LAMBDA[timing], seed, arguments.tokens, judges)
+        for seed in range(arguments.seeds)
+        for name in names
+        for timing in TIMINGS
+    ]
+
+
+def pilot_runs(store: Store, pool: ProcessPoolExecutor, tokens: int) -> list[Run]:
+    """Few rewards with every lambda, on seeds that are not used afterwards."""
+    scale(store, pool, rewards.PILOT)
+    return [
+        planned(store, name, timing, gae_lambda, seed, tokens, rewards.PILOT)
+        for seed in PILOT_SEEDS
+        for name in rewards.PILOT
+        for gae_lambda in PILOT_LAMBDAS
+        for timing in TIMINGS
+    ]
+
+
+def planned(
+    store: Store,
+    name: str,
+    timing: str,
+    gae_lambda: float,
+    seed: int,
+    tokens: int,
+    judges: Iterable[str],
+) -> Run:
+    """One run; its judges are those of its own task."""
+    of_task = set(rewards.of_task(rewards.REWARDS[name].task))
+    return Run(
+        reward=name,
+        timing=timing,
+        seed=seed,
+        weight=store.scales[name]["weight"],
+        gae_lambda=gae_lambda,
+        total_timesteps=tokens,
+        judges=tuple(judge for judge in judges if judge in of_task),
+    )
+
+
+def scale(store: Store, pool: ProcessPoolExecutor, names: Iterable[str]) -> None:
+    """Measure the scales that are not known yet."""
+    missing = [name for name in names if name not in store.scales]
+    if missing:
+        rich.print(f"measuring the scale of {len(missing)} rewards on texts of the base model")
+        store.add_scales(pool.submit(scales.measure, missing).result())
+
+
+def write(store: Store, pilot_store: Store, arguments: argparse.Namespace) -> None:
+    """Tables and pictures of the runs with these settings."""
+    store.only(arguments.tokens, arguments.seeds, GAE_LAMBDA)
+    found = results(store, np.random.default_rng(0))
+    where = machine("cpu", "float32") | {"threads of torch": f"1 in each of {arguments.workers}"}
+    settings = described(arguments)
+    text = report.report(store, found, settings, where, pilot_store, np.random.default_rng(1))
+    path = arguments.output / NAME
+    if found:
+        text += "\n## Pictures\n\n" + report.pictures(NAME)
+        plots.learning_curves(found, Path(f"{path}_curves.png"))
+        plots.token_ratios(found, np.random.default_rng(1), Path(f"{path}_ratios.png"))
+        plots.score_against_kl(store, found, Path(f"{path}_kl.png"))
+        for timing in TIMINGS:
+            plots.judged(store, timing, Path(f"{path}_judged_{timing}.png"))
+    atomic_write(f"{path}.md", text.rstrip() + "\n")
+    print(text)
+
+
+def described(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The settings of all runs, as a reader wants them."""
+    config = RunConfig()
+    shown = ("n_envs", "n_steps", "batch_size", "n_epochs", "learning_rate", "gamma")
+    return {
+        "model": config.model,
+        "algorithm": "TokenPPO",
+        "tokens of a run": f"{arguments.tokens:,}",
+        "seeds": arguments.seeds,
+        **{name: getattr(config, name) for name in shown},
+        **{f"gae_lambda ({timing})": lam for timing, lam in GAE_LAMBDA.items()},
+        "kl_coef": config.algorithm_kwargs()["kl_coef"],
+        **{f"tokens of a text ({task})": new for task, new in tasks.BUDGETS.items()},
+        "held-out texts": tasks.HELD_OUT_TEXTS,
+    }
+
+
+if __name__ == "__main__":
+    main()

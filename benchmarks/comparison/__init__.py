@@ -1,0 +1,1 @@
+"""The parts of the benchmark `compare_rewards.py`."""

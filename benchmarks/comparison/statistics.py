@@ -1,0 +1,173 @@
+"""How many tokens two ways of paying need to reach the same score, and how sure that is.
+
+Means and intervals are those of Agarwal et al. 2021 (https://arxiv.org/abs/2108.13264):
+interquartile means, and bootstrap intervals that draw seeds anew within each reward. They are
+computed here and not by that paper's library: rliable 1.2 fails to import with pandas 3, through
+its dependency arch, and pinning pandas for the sake of a trimmed mean is not worth it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats  # type: ignore[import-untyped]
+
+Array = NDArray[np.float64]
+
+FINAL = 3
+"""Rollouts over which the final level is taken."""
+
+SHARE = 0.9
+"""Of the smaller of the two gains, what has to be reached."""
+
+RESAMPLES = 1_000
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Immediate against delayed, for one reward.
+
+    Attributes:
+        immediate: Tokens learned from until the target; the whole budget if it was not reached.
+        delayed: The same.
+        target: The score to reach.
+        gains: Final level above the start, of immediate and delayed.
+        noise: The gain that chance explains.
+    """
+
+    immediate: float
+    delayed: float
+    target: float
+    gains: tuple[float, float]
+    noise: float
+
+    @property
+    def ratio(self) -> float:
+        """Tokens that delayed needs for each that immediate needs."""
+        return self.delayed / self.immediate
+
+    @property
+    def learned(self) -> tuple[bool, bool]:
+        """Whether immediate and delayed gained more than chance explains."""
+        return self.gains[0] > self.noise, self.gains[1] > self.noise
+
+
+def smoothed(curve: Array) -> Array:
+    """The mean of each point (T,) and its two neighbours; the ends stay as they are."""
+    middle = (curve[:-2] + curve[1:-1] + curve[2:]) / 3
+    return np.concatenate([curve[:1], middle, curve[-1:]])
+
+
+def tokens_to_reach(tokens: Array, curve: Array, target: float) -> float:
+    """Where a curve first reaches a target, between points by a straight line.
+
+    Args:
+        tokens: Where the points stand, (T,), ascending.
+        curve: Scores, (T,).
+        target: The score to reach.
+
+    Returns:
+        Tokens, infinite if it is never reached. At least one update's: before the first update
+        nothing is learned.
+    """
+    (reached,) = (curve >= target).nonzero()
+    if not len(reached):
+        return float("inf")
+    after = int(reached[0])
+    if after <= 1:
+        return float(tokens[1])
+    before = after - 1
+    share = (target - curve[before]) / (curve[after] - curve[before])
+    return float(tokens[before] + share * (tokens[after] - tokens[before]))
+
+
+def noise_of(immediate: Array, delayed: Array) -> float:
+    """Two standard errors of a mean over seeds, from the spread over seeds at all rollouts.
+
+    Args:
+        immediate: Scores of each seed and rollout, (S, T).
+        delayed: The same.
+    """
+    learned = immediate[:, 1:], delayed[:, 1:]  # both start from the same model
+    variances = [scores.var(0, ddof=1).mean() / len(scores) for scores in learned]
+    return float(2 * np.sqrt(np.mean(variances)))
+
+
+def compare(
+    tokens: Array, immediate: Array, delayed: Array, *, share: float = SHARE, noise: float = 0.0
+) -> Comparison:
+    """Compare two mean curves by a definition that would be the same if they changed places.
+
+    The target lies above the common start (the base model, the mean of both first points) by a
+    share of the smaller of the two gains, but at least by the noise. Where only one side learned
+    more than noise, the other is counted with the whole budget, so that the ratio is a bound.
+
+    Args:
+        tokens: Tokens learned from, (T,).
+        immediate: Mean scores over the seeds, (T,).
+        delayed: The same.
+        share: How much of the smaller gain.
+        noise: The gain that chance explains; see `noise_of`.
+    """
+    start = (immediate[0] + delayed[0]) / 2
+    gains = [float(curve[-FINAL:].mean() - start) for curve in (immediate, delayed)]
+    target = float(start + max(share * min(gains), noise))
+    needed = [
+        min(tokens_to_reach(tokens, smoothed(curve), target), float(tokens[-1]))
+        for curve in (immediate, delayed)
+    ]
+    return Comparison(needed[0], needed[1], target, (gains[0], gains[1]), noise)
+
+
+def ratio_resamples(
+    tokens: Array, immediate: Array, delayed: Array, generator: np.random.Generator
+) -> Array:
+    """Ratios with seeds drawn anew, (RESAMPLES,); the noise is that of all seeds."""
+    noise = noise_of(immediate, delayed)
+    ratios = np.empty(RESAMPLES)
+    for i in range(RESAMPLES):
+        means = [
+            scores[generator.integers(len(scores), size=len(scores))].mean(0)
+            for scores in (immediate, delayed)
+        ]
+        ratios[i] = compare(tokens, means[0], means[1], noise=noise).ratio
+    return ratios
+
+
+def median_interval(ratios: Sequence[Array], generator: np.random.Generator) -> tuple[float, float]:
+    """The interval of the median over rewards, with seeds and rewards drawn anew.
+
+    Args:
+        ratios: Resampled ratios of each reward, R arrays (RESAMPLES,).
+        generator: Draws the rewards.
+    """
+    of_rewards = np.stack(ratios)  # (R, RESAMPLES)
+    drawn = generator.integers(len(of_rewards), size=of_rewards.shape)
+    return interval(np.median(np.take_along_axis(of_rewards, drawn, 0), axis=0))
+
+
+def iqm(scores: Array) -> float:
+    """The interquartile mean: of the middle half of all scores."""
+    return float(stats.trim_mean(scores, 0.25, axis=None))
+
+
+def iqm_interval(scores: Array, generator: np.random.Generator) -> tuple[float, float]:
+    """The interval of an interquartile mean, with seeds drawn anew within each reward.
+
+    Args:
+        scores: A score of each seed and reward, (S, R).
+        generator: Draws the seeds.
+    """
+    drawn = generator.integers(len(scores), size=(RESAMPLES, *scores.shape))
+    resampled = np.take_along_axis(scores[None], drawn, axis=1).reshape(RESAMPLES, -1)
+    return interval(stats.trim_mean(resampled, 0.25, axis=1))
+
+
+def interval(resampled: Array) -> tuple[float, float]:
+    """The middle 95% of resampled statistics."""
+    low, high = np.quantile(resampled, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)

@@ -1,0 +1,123 @@
+"""What has been measured, in CSV files that are whole at any time, so that a killed run goes on."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from comparison.run import Run
+from textgym.files import atomic_write
+
+Row = dict[str, Any]
+
+_KEY = ("reward", "timing", "algorithm", "gae_lambda", "seed", "total_timesteps")
+
+
+class Store:
+    """Runs, their curves and the scales of the rewards, in three files beside each other.
+
+    Args:
+        path: The file of the runs, `NAME.csv`; `NAME_curves.csv` and `NAME_scales.csv` are the
+            others. What they hold is read.
+
+    Attributes:
+        runs: A row a run: what it was told, what it took, and how its texts were judged before
+            and after training.
+        curves: A row a rollout of a run.
+        scales: A row a reward.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.runs = _read(path)
+        finished = {_key(row) for row in self.runs}
+        self.curves = [row for row in _read(self._beside("curves")) if _key(row) in finished]
+        self.scales = {row["reward"]: row for row in _read(self._beside("scales"))}
+
+    def has(self, run: Run) -> bool:
+        """Whether a run is finished."""
+        return _key(vars(run)) in {_key(row) for row in self.runs}
+
+    def add(self, row: Row, curve: Iterable[Row]) -> None:
+        """Keep a finished run."""
+        told = {name: row[name] for name in _KEY}
+        self.curves += [{**told, **point} for point in curve]
+        self.runs.append(row)
+        # The runs come last: a run without its curve would count as finished.
+        _write(self._beside("curves"), self.curves)
+        _write(self.path, self.runs)
+
+    def add_scales(self, rows: Iterable[Row]) -> None:
+        """Keep the scales of some rewards."""
+        self.scales |= {row["reward"]: row for row in rows}
+        _write(self._beside("scales"), list(self.scales.values()))
+
+    def only(self, tokens: int, seeds: int, lambdas: Mapping[str, float]) -> None:
+        """Look at runs with so many tokens, seeds below a number, and these lambdas by timing.
+
+        The others stay in the files.
+        """
+
+        def wanted(row: Row) -> bool:
+            told = (row["total_timesteps"], row["gae_lambda"])
+            return bool(told == (tokens, lambdas[row["timing"]]) and row["seed"] < seeds)
+
+        self.runs = [row for row in self.runs if wanted(row)]
+        self.curves = [row for row in self.curves if wanted(row)]
+
+    def select(self, rows: Iterable[Row], **wanted: Any) -> list[Row]:
+        """The rows that have these values, in the order of their seeds."""
+        found = [row for row in rows if all(row[name] == wanted[name] for name in wanted)]
+        return sorted(found, key=lambda row: row["seed"])
+
+    def column(self, name: str, **wanted: Any) -> NDArray[np.float64]:
+        """One number of each run that has these values, (runs,); NaN where it is not known."""
+        found = self.select(self.runs, **wanted)
+        return np.array([row.get(name, np.nan) for row in found], np.float64)
+
+    def curve(self, name: str, **wanted: Any) -> NDArray[np.float64]:
+        """One number of each rollout, (runs, rollouts)."""
+        rows = self.select(self.curves, **wanted)
+        by_run: dict[tuple[Any, ...], list[float]] = {}
+        for row in rows:
+            by_run.setdefault(_key(row), []).append(row[name])
+        return np.array(list(by_run.values()), np.float64)
+
+    def _beside(self, what: str) -> Path:
+        return self.path.with_name(f"{self.path.stem}_{what}.csv")
+
+
+def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[name] for name in _KEY)
+
+
+def _read(path: Path) -> list[Row]:
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return [{k: _value(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
+
+
+def _value(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _write(path: Path, rows: Sequence[Row]) -> None:
+    columns = dict.fromkeys(name for row in rows for name in row)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+    atomic_write(path, text.getvalue())
