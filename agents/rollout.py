@@ -58,6 +58,9 @@ class Rollout:
         env: Any SB3 vector environment with the observations of `TextGen-v0`.
         observations: The last that the environment gave.
         deterministic: Take the likeliest token instead of sampling.
+
+    Raises:
+        ValueError: If the environment's texts may be longer than the policy was made for.
     """
 
     def __init__(
@@ -79,6 +82,13 @@ class Rollout:
         self._unread = np.ones(env.num_envs, np.bool_)  # by the sampler
         for key in ("input_ids", "attention_mask"):
             whole_numbers(key, torch.as_tensor(observations[key]))
+        made_for, given = self._policy.backbone.context_length, self._ids.shape[1]
+        if given > made_for:
+            raise ValueError(
+                f"the environment's context_length is {given}, and the policy was made for one of "
+                f"{made_for}. Give the environment context_length={made_for}, or make the policy "
+                "for the longer one."
+            )
         self._place(self._rows)
 
     @torch.inference_mode()

@@ -419,3 +419,14 @@ def test_a_full_context_has_no_room_for_a_token(make_rollout, text_kwargs):
     rollout, _ = make_rollout(Shows(make_env("native", 3, text_kwargs), full))
     with pytest.raises(ValueError, match=r"row 0 fills the context_length of 11.*End episodes"):
         rollout.step()
+
+
+def test_an_environment_of_longer_texts_is_refused(make_token_ppo, text_kwargs):
+    policy = make_token_ppo().policy
+    length = policy.observation_space["input_ids"].shape[0]
+    longer = gym.make_vec("TextGen-v0", 4, autoreset_mode="SameStep", context_length=length + 1,
+                          **text_kwargs)  # fmt: skip
+    env = VectorEnvBridge(longer)
+    with pytest.raises(ValueError, match=f"context_length is {length + 1}, and the policy was made "
+                       f"for one of {length}"):  # fmt: skip
+        Rollout(Sampler(policy, 4), env, env.reset())
