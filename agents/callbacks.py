@@ -64,7 +64,6 @@ class SampleLog(BaseCallback):
         self._path = path
         self._collector = collector
         self._samples = samples
-        self._weights: dict[str, float] = {}
 
     def _on_step(self) -> bool:
         return True
@@ -78,8 +77,7 @@ class SampleLog(BaseCallback):
             self.logger.record(f"rewards/{name}/mean", float(np.mean(scores)))
             self.logger.record(f"rewards/{name}/std", float(np.std(scores)))
         weights = self.training_env.env_method("reward_weights", indices=[0])[0]
-        self._weights = self._weights or weights
-        if len(weights) > 1 or weights != self._weights:
+        if len(weights) > 1 or self.training_env.env_method("reward_state", indices=[0])[0]:
             for name, weight in weights.items():
                 self.logger.record(f"rewards/{name}/weight", weight)
         lengths = [len(episode.token_ids) for episode in episodes]

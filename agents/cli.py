@@ -125,12 +125,18 @@ def pretrain(arguments: list[str]) -> None:
 def list_names(arguments: list[str]) -> None:
     """Show what goes by name; `textgym list rewards NAME` tells all about one."""
     section, *names = arguments or [""]
+    if section in ("-h", "--help"):
+        print(
+            f"usage: textgym list [{' | '.join(SECTIONS)}]\n"
+            f"       textgym list {'|'.join(DOCUMENTATION)} NAME\n\n{list_names.__doc__}"
+        )
+        return
     if section in DOCUMENTATION and len(names) == 1:
         print(DOCUMENTATION[section](names[0]))
         return
     if names or section not in ("", *SECTIONS):
         raise ValueError(
-            f"textgym list takes one of {', '.join(SECTIONS)} or nothing for all of them, and "
+            f"takes one of {', '.join(SECTIONS)} or nothing for all of them, and "
             f"{' or '.join(DOCUMENTATION)} with a name for what one of them does; got "
             f"{' '.join(arguments)}."
         )

@@ -19,11 +19,26 @@ def parse_spec(text: str) -> Any:
     `sentiment=1,length=0.1`.
     """
     if text.lstrip().startswith(("{", "[")):
-        return json.loads(text)
-    if "=" in text:
-        pairs = [part.partition("=") for part in text.split(",")]
-        return {name.strip(): float(weight) for name, _, weight in pairs}
-    return text
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"{text!r} is no JSON: {error}. Write for instance "
+                '{"name": "length", "target": 20}, in single quotes for the shell.'
+            ) from error
+    if "=" not in text:
+        return text
+    weights = {}
+    for part in text.split(","):
+        name, _, weight = part.partition("=")
+        try:
+            weights[name.strip()] = float(weight)
+        except ValueError as error:
+            raise ValueError(
+                f"{text!r}: {weight!r} is no weight of {name.strip()!r}. Write for instance "
+                "sentiment=1,length=0.1, or JSON for other parameters."
+            ) from error
+    return weights
 
 
 Spec: TypeAlias = Annotated[

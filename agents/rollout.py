@@ -82,7 +82,7 @@ class Rollout:
         self._unread = np.ones(env.num_envs, np.bool_)  # by the sampler
         for key in ("input_ids", "attention_mask"):
             whole_numbers(key, torch.as_tensor(observations[key]))
-        made_for, given = self._policy.backbone.context_length, self._ids.shape[1]
+        made_for, given = self._policy.backbone.context_length, observations["input_ids"].shape[1]
         if given > made_for:
             raise ValueError(
                 f"the environment's context_length is {given}, and the policy was made for one of "

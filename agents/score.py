@@ -16,11 +16,14 @@ from rich.table import Table
 from agents.config import Spec
 from textgym import rewards
 from textgym.files import atomic_write
+from textgym.registry import did_you_mean
 from textgym.rendering import Transcript, to_rich
 from textgym.rewards import Played
 from textgym.tasks import Example
-from textgym.tasks.file import file
+from textgym.tasks.rows import read_rows
 from textgym.tokenizer import Tokenizer
+
+TEXT_COLUMN = "text"
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class ScoreConfig:
     their prompts in "prompt", references in "reference", and whatever else a reward takes."""
     reward: Spec = "sentiment"
     """What is paid, as for `textgym train`."""
-    text_column: str = "text"
+    text_column: str = TEXT_COLUMN
     """The column of the texts."""
     every: rewards.Every = "token"
     """How often a score is taken."""
@@ -59,39 +62,56 @@ def score(config: ScoreConfig, console: Console | None = None) -> list[Played]:
         textgym.RewardError: If the reward failed.
     """
     console = console or Console()
-    rows = file(
-        config.file, validation_fraction=0, test_fraction=0, prompt_column=config.text_column
-    ).split("train")
-    examples = [
-        Example(
-            str(row.columns.get("prompt") or ""),
-            row.reference,
-            {name: value for name, value in row.columns.items() if name != "prompt"},
-        )
-        for row in rows
-    ]
+    texts, examples = _read(config.file, config.text_column)
     tokenizer = Tokenizer.from_pretrained(config.tokenizer)
     eos = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-    token_ids = [[*tokenizer.encode_plain(row.prompt), *eos] for row in rows]
+    token_ids = [[*tokenizer.encode_plain(text), *eos] for text in texts]
     reward = rewards.make(config.reward, every=config.every)
     played = rewards.replay(reward, tokenizer, examples, token_ids, config.max_new_tokens)
     for example, each in list(zip(examples, played, strict=True))[: config.show]:
         console.print(to_rich(Transcript(example.prompt, each.pieces, each.rewards)))
         console.print()
     if config.output is not None:
-        records = zip(rows, examples, token_ids, played, strict=True)
+        records = zip(texts, examples, token_ids, played, strict=True)
         lines = [json.dumps(_record(*record), ensure_ascii=False) for record in records]
         atomic_write(config.output, "".join(f"{line}\n" for line in lines))
     console.print(_table(played))
+    if reward.state_dict():
+        console.print(
+            "Weights change with training: tokens are paid as at its start, and the table shows "
+            "scores as they are.",
+            style="dim",
+        )
     return played
 
 
-def _record(
-    row: Example, example: Example, token_ids: list[int], played: Played
-) -> dict[str, object]:
+def _read(path: Path, text_column: str) -> tuple[list[str], list[Example]]:
+    """The texts of a file, and of each the prompt, the reference and whatever else is there."""
+    if path.suffix.lower() == ".txt" and text_column != TEXT_COLUMN:
+        raise ValueError(f"{path} has no columns, so that --text-column {text_column} finds none.")
+    texts, examples = [], []
+    for where, row in read_rows(path, text_column, what="text"):
+        columns = dict(row)
+        text = columns.pop(text_column, None)
+        if not isinstance(text, str):
+            raise ValueError(
+                f"{where}: no text in a column {text_column!r}; "
+                f"{did_you_mean(text_column, row)}. Say which one to score with --text-column."
+            )
+        prompt, reference = columns.pop("prompt", None), columns.pop("reference", None)
+        try:
+            example = Example(prompt or "", reference or None, columns)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{where}: {error}") from error
+        texts.append(text)
+        examples.append(example)
+    return texts, examples
+
+
+def _record(text: str, example: Example, token_ids: list[int], played: Played) -> dict[str, object]:
     return {
         "prompt": example.prompt,
-        "text": row.prompt,
+        "text": text,
         "score": round(played.score, 6),
         "scores": {name: round(value, 6) for name, value in played.scores.items()},
         "token_ids": token_ids,

@@ -15,13 +15,15 @@ T = TypeVar("T")
 def did_you_mean(word: str, known: Collection[str]) -> str:
     """A clause for an error message: the names nearest to `word`, then all that exist.
 
-    Case is ignored. Returns, for instance, `"did you mean 'rouge'? There are: 'bleu', 'rouge'"`.
+    Case is ignored. Returns, for instance, `"did you mean 'rouge'? There are: 'bleu', 'rouge'"`, or
+    without one that is near `"there are: 'bleu', 'rouge'"`.
     """
     by_lower = {name.lower(): name for name in known}
     near = [by_lower[key] for key in difflib.get_close_matches(word.lower(), by_lower)]
-    suggestion = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
     everything = ", ".join(map(repr, sorted(known))) or "none"
-    return f"{suggestion}There are: {everything}"
+    if near:
+        return f"did you mean {' or '.join(map(repr, near))}? There are: {everything}"
+    return f"there are: {everything}"
 
 
 class Registry(Generic[T]):

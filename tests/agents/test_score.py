@@ -61,17 +61,36 @@ def test_plain_lines_without_a_prompt(tmp_path):
     assert played.score == pytest.approx(0.4588, abs=1e-4)
 
 
+def test_a_weight_that_changes_is_explained(file, capsys):
+    reward = json.dumps({"name": "schedule", "reward": "sentiment"})
+    assert main(["score", str(file), "--reward", reward]) == 0
+    assert "Weights change with training" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["none.txt"], "there is no file none.txt"),
-        (["texts.jsonl", "--text-column", "txt"], "no column 'txt'; did you mean 'text'"),
+        (["texts.jsonl", "--text-column", "txt"], "did you mean 'text'"),
         (["texts.jsonl", "--max-new-tokens", "2"], "max_new_tokens is 2; raise it"),
-        (["bare.txt", "--reward", "edit_distance"], "compares with a reference"),
+        (["bare.txt", "--reward", "edit_distance"], "in the column 'reference' of a file"),
+        (["bare.txt", "--text-column", "text2"], "has no columns, so that --text-column text2"),
+        (["empty.txt"], "holds no text. Write at least one row."),
+        (["."], "Give the file of texts inside it."),
+        (["other.jsonl"], "line 1: no text in a column 'text'; did you mean 'txt'"),
+        (["bare.txt", "--reward", '{"length": 1'], "1' is no JSON"),
+        (["bare.txt", "--reward", "length=abc"], "'length=abc': 'abc' is no weight"),
     ],
 )
 def test_what_cannot_be_scored(file, arguments, message, monkeypatch, capsys):
     monkeypatch.chdir(file.parent)
     (file.parent / "bare.txt").write_text("text\n")
-    assert main(["score", *arguments]) == 1
+    (file.parent / "empty.txt").write_text("\n")
+    (file.parent / "other.jsonl").write_text('{"txt": "a"}\n')
+    # The parser leaves by itself where it finds the fault.
+    try:
+        status: object = main(["score", *arguments])
+    except SystemExit as refused:
+        status = refused.code
+    assert status in (1, 2)
     assert message in " ".join(capsys.readouterr().err.split())

@@ -63,7 +63,7 @@ def test_an_unknown_name_lists_what_exists_and_what_is_near(shapes):
     with pytest.raises(ValueError, match=r"no shape named 'Boxx'; did you mean 'box'\?") as error:
         shapes.make("Boxx")
     assert "There are: 'box', 'crate', 'path'." in str(error.value)
-    with pytest.raises(ValueError, match="no shape named 'zzzz'; There are"):
+    with pytest.raises(ValueError, match="no shape named 'zzzz'; there are"):
         shapes.resolve("zzzz")
 
 
@@ -116,7 +116,7 @@ def test_what_is_no_factory_name_or_spec_is_refused(shapes):
 
 def test_did_you_mean_keeps_the_case_of_what_exists():
     assert did_you_mean("PROMPT", ["Prompt", "answer"]).startswith("did you mean 'Prompt'?")
-    assert did_you_mean("x", []) == "There are: none"
+    assert did_you_mean("x", []) == "there are: none"
 
 
 def test_installed_packages_add_to_it(tmp_path, monkeypatch):

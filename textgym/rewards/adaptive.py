@@ -44,7 +44,8 @@ class Adaptive:
         floor: What a satisfied reward keeps of its weight, from 0 to 1.
 
     Raises:
-        ValueError: If a goal is for no reward, or a number is refused.
+        ValueError: If a goal is for no reward or for one of which less is better, or a number is
+            refused.
     """
 
     rewards: RewardSpec
@@ -71,15 +72,29 @@ class Adaptive:
     def shaped(self, timing: Timing, every: Every) -> WeightedSum:
         """The rewards with weights that follow their progress."""
         inner = make(self.rewards, timing, every)
-        for name in self.goals:
-            if name not in inner.rewards:
-                raise ValueError(
-                    f"adaptive: a goal is set for {name!r}, which is none of its rewards; "
-                    f"{did_you_mean(name, inner.rewards)}."
-                )
+        for name, goal in self.goals.items():
+            self._check_goal(name, goal, inner)
         goals = {name: _Goal.parse(name, goal) for name, goal in self.goals.items()}
         inner.curriculum = _Progress(goals, dict(inner.weights), self.window, self.floor)
         return inner
+
+    def _check_goal(self, name: str, goal: Any, inner: WeightedSum) -> None:
+        if name not in inner.rewards:
+            raise ValueError(
+                f"adaptive: a goal is set for {name!r}, which is none of its rewards; "
+                f"{did_you_mean(name, inner.rewards)}."
+            )
+        if inner.weights[name] <= 0:
+            raise ValueError(
+                f"adaptive: {name!r} has a goal and the weight {inner.weights[name]:g}, so that "
+                "less of it is better. Give a reward of which more is better, such as length with "
+                "wanted='short', and a weight above 0."
+            )
+        if isinstance(inner.rewards[name], WeightedSum) and isinstance(goal, Mapping):
+            raise ValueError(
+                f"adaptive: {name!r} is made of other rewards and cannot have a bar; give it a "
+                "score as its goal, or bars to its parts."
+            )
 
 
 @dataclass
@@ -109,11 +124,10 @@ class _Goal:
             )
         return cls(stop, step, start)
 
-    def reached(self, mean: float) -> bool:
-        """Whether the mean is at the goal; a bar that it has come to below the goal rises."""
+    def raise_bar(self, mean: float) -> None:
+        """Raise the bar by a step if it is below the goal and the mean has come to it."""
         if self.bar < self.stop and mean >= self.bar:
             self.bar = min(self.bar + self.step, self.stop)
-        return mean >= self.stop
 
 
 class _Progress:
@@ -149,8 +163,9 @@ class _Progress:
                 continue
             scores.extend(finished[name].tolist())
             if len(scores) == self._window:
-                reached = goal.reached(float(np.mean(scores)))
-                (self._satisfied.add if reached else self._satisfied.discard)(name)
+                mean = float(np.mean(scores))
+                goal.raise_bar(mean)
+                (self._satisfied.add if mean >= goal.stop else self._satisfied.discard)(name)
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import ClassVar
 
+from textgym.rewards.base import is_number
+
 
 @dataclass(frozen=True)
 class Balanced:
@@ -54,8 +56,7 @@ class Balanced:
             raise ValueError(
                 f"balanced: each character belongs to one pair, got {pairs!r}; leave one out."
             )
-        is_number = isinstance(none, (int, float)) and not isinstance(none, bool)
-        if not is_number or not 0.0 <= none <= 1.0:
+        if not is_number(none) or not 0.0 <= none <= 1.0:
             raise ValueError(f"balanced: none is a score from 0 to 1, got {none!r}.")
 
     def __call__(self, text: str) -> float:

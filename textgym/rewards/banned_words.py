@@ -36,5 +36,6 @@ class BannedWords:
 
     def __call__(self, text: str) -> float:
         """Minus the number of uses."""
+        text = text.casefold()
         uses = sum(1 for word in self.words for _ in word_pattern(word).finditer(text))
         return -float(uses) if uses else 0.0

@@ -38,7 +38,7 @@ class Reward(Protocol):
         """The rewards of the tokens just written.
 
         Args:
-            rows: Rows that took a token, int (k,), k >= 1, in any order.
+            rows: Rows that took a token, int (k,), k >= 1, ascending.
             tokens: The token of each, int64 (k,); already part of `completions`.
             completions: The whole batch; `completions.ended[rows]` says whose episode is over.
 

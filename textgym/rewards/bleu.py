@@ -7,6 +7,7 @@ from functools import lru_cache, partial
 from typing import Any, ClassVar
 
 from textgym.extras import require
+from textgym.rewards.parameters import check_choice, check_whole_number
 
 _TOKENIZERS = ("13a", "intl", "char", "zh", "none")
 """Those of sacreBLEU that need no other package and no download."""
@@ -36,7 +37,7 @@ class Bleu:
 
     Raises:
         ValueError: If a parameter is none of these.
-        ModuleNotFoundError: If sacrebleu is not installed.
+        MissingExtra: If sacrebleu is not installed.
 
     Source: K. Papineni et al., BLEU: a Method for Automatic Evaluation of Machine Translation,
     ACL 2002; computed by sacreBLEU (M. Post, 2018), `sentence_score` / 100.
@@ -52,17 +53,9 @@ class Bleu:
     success_threshold: ClassVar[float] = 1.0
 
     def __post_init__(self) -> None:
-        order = self.max_order
-        if not isinstance(order, int) or isinstance(order, bool) or order < 1:
-            raise ValueError(f"bleu: max_order is a whole number of at least 1, got {order!r}.")
-        if self.tokenize not in _TOKENIZERS:
-            raise ValueError(
-                f"bleu: tokenize is one of {', '.join(_TOKENIZERS)}, got {self.tokenize!r}."
-            )
-        if self.smooth not in _SMOOTHINGS:
-            raise ValueError(
-                f"bleu: smooth is one of {', '.join(_SMOOTHINGS)}, got {self.smooth!r}."
-            )
+        check_whole_number("bleu", "max_order", self.max_order, least=1)
+        check_choice("bleu", "tokenize", self.tokenize, _TOKENIZERS)
+        check_choice("bleu", "smooth", self.smooth, _SMOOTHINGS)
         _require("sacrebleu.metrics")
 
     def __call__(self, text: str, reference: str) -> float:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from textgym.extras import require
 from textgym.rewards.base import is_number
+from textgym.rewards.parameters import check_whole_number
 
 _require = partial(require, extra="metrics", wanted_by="reward 'chrf'")
 
@@ -30,7 +31,7 @@ class Chrf:
 
     Raises:
         ValueError: If an order or the weight is out of range.
-        ModuleNotFoundError: If sacrebleu is not installed.
+        MissingExtra: If sacrebleu is not installed.
 
     Source: M. Popović, chrF: character n-gram F-score for automatic MT evaluation, WMT 2015;
     computed by sacreBLEU, `sentence_score` / 100.
@@ -46,12 +47,8 @@ class Chrf:
     success_threshold: ClassVar[float] = 1.0
 
     def __post_init__(self) -> None:
-        for parameter, lowest in (("char_order", 1), ("word_order", 0)):
-            order = getattr(self, parameter)
-            if not isinstance(order, int) or isinstance(order, bool) or order < lowest:
-                raise ValueError(
-                    f"chrf: {parameter} is a whole number of at least {lowest}, got {order!r}."
-                )
+        check_whole_number("chrf", "char_order", self.char_order, least=1)
+        check_whole_number("chrf", "word_order", self.word_order, least=0)
         beta = self.beta
         if not is_number(beta) or not 0 < beta < math.inf:
             raise ValueError(f"chrf: beta is a number above 0, got {beta!r}.")

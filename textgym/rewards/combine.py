@@ -132,7 +132,8 @@ class WeightedSum:
             total = gained.copy() if total is None else total + gained
         if self.curriculum:
             ended = rows[completions.ended[rows]]
-            self.curriculum.observe(len(rows), {name: s[ended] for name, s in self._scores.items()})
+            finished = {name: self._worth(name, ended) for name in self.rewards}
+            self.curriculum.observe(len(rows), finished)
         return np.zeros(len(rows)) if total is None else total
 
     def total(self, rows: Rows) -> NDArray[np.float64]:
@@ -141,13 +142,14 @@ class WeightedSum:
         The sum of their rewards, unless a curriculum paid them otherwise.
         """
         total = np.zeros(len(rows))
-        for name, reward in self.rewards.items():
-            if isinstance(reward, WeightedSum):
-                worth = reward.total(rows)
-            else:
-                worth = self._scores[name][rows]
-            total += self.weights[name] * worth
+        for name in self.rewards:
+            total += self.weights[name] * self._worth(name, rows)
         return total
+
+    def _worth(self, name: str, rows: Rows) -> NDArray[np.float64]:
+        """The score of one reward, without its weight and whatever a curriculum made of it."""
+        reward = self.rewards[name]
+        return reward.total(rows) if isinstance(reward, WeightedSum) else self._scores[name][rows]
 
     def success(self, rows: Rows) -> NDArray[np.bool_] | None:
         """Which finished episodes reached the threshold of every reward that has one, bool (k,).

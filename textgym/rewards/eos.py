@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from textgym.completion import Completions
 from textgym.dynamics import Rows
-from textgym.rewards.base import RewardError
+from textgym.rewards.base import RewardError, is_number
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,7 @@ class Eos:
 
     def __post_init__(self) -> None:
         missing = self.missing
-        is_number = isinstance(missing, (int, float)) and not isinstance(missing, bool)
-        if not is_number or not -math.inf < missing < 1.0:
+        if not is_number(missing) or not -math.inf < missing < 1.0:
             raise ValueError(
                 f"eos: missing is a finite number below 1, such as -1.0, got {missing!r}."
             )

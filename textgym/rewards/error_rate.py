@@ -9,6 +9,8 @@ from typing import ClassVar
 
 from rapidfuzz.distance import Levenshtein
 
+from textgym.rewards.parameters import check_choice
+
 
 @dataclass(frozen=True)
 class ErrorRate:
@@ -41,8 +43,7 @@ class ErrorRate:
     success_threshold: ClassVar[float] = 0.0
 
     def __post_init__(self) -> None:
-        if self.unit not in ("character", "word"):
-            raise ValueError(f"error_rate: unit is 'character' or 'word', got {self.unit!r}.")
+        check_choice("error_rate", "unit", self.unit, ("character", "word"))
 
     def __call__(self, text: str, reference: str) -> float:
         """Minus the error rate."""

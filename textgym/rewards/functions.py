@@ -186,8 +186,9 @@ class _Arguments:
 def _not_known(name: str, known: Mapping[str, Any]) -> str:
     if name == "reference":
         return (
-            "compares with a reference, and this prompt has none; choose a task with references, "
-            "or give one with reset(options={'prompt': ..., 'reference': ...})"
+            "compares with a reference, and this prompt has none; give one in the column "
+            "'reference' of a file or data set, or by reset(options={'prompt': ..., 'reference': "
+            "...})"
         )
     return (
         f"has a parameter {name!r}, which the task does not provide; it provides "

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from textgym.extras import require
 from textgym.registry import did_you_mean
+from textgym.rewards.parameters import check_choice
 from textgym.rewards.unfinished import without_last_word, words
 
 _DIALECTS = ("american", "australian", "british", "canadian", "indian")
@@ -86,10 +87,7 @@ class Grammar:
     needs: ClassVar[str] = "harper-py"
 
     def __post_init__(self) -> None:
-        if self.dialect not in _DIALECTS:
-            raise ValueError(
-                f"grammar: dialect is one of {', '.join(_DIALECTS)}, got {self.dialect!r}."
-            )
+        check_choice("grammar", "dialect", self.dialect, _DIALECTS)
         if not isinstance(self.ignore, (list, tuple)):
             raise ValueError(
                 f"grammar: ignore is a list of kinds, such as ['Spelling'], got {self.ignore!r}."

@@ -33,5 +33,6 @@ class Keywords:
 
     def __call__(self, text: str) -> float:
         """The share of the words found."""
+        text = text.casefold()
         found = sum(word_pattern(word).search(text) is not None for word in self.words)
         return found / len(self.words)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from textgym.completion import Completions
 from textgym.dynamics import Rows
+from textgym.rewards.parameters import check_choice, check_whole_number
 
 
 @dataclass(frozen=True)
@@ -41,16 +42,12 @@ class Length:
 
     def __post_init__(self) -> None:
         target, wanted = self.target, self.wanted
-        if wanted not in ("long", "short"):
-            raise ValueError(f"length: wanted is 'long' or 'short', got {wanted!r}.")
+        check_choice("length", "wanted", wanted, ("long", "short"))
         if target is None:
             if wanted == "short":
                 object.__setattr__(self, "score_range", (-1.0, 0.0))
             return
-        if not isinstance(target, int) or isinstance(target, bool) or target < 1:
-            raise ValueError(
-                f"length: target is a whole number of tokens, at least 1, got {target!r}."
-            )
+        check_whole_number("length", "target", target, least=1)
         if wanted == "short":
             raise ValueError(
                 f"length: wanted='short' goes without a target, got target={target}; leave one out."

@@ -129,6 +129,16 @@ def register(name: str, factory: Callable[..., Any] | str, *, replace: bool = Fa
     _REGISTRY.register(name, factory, replace=replace)
 
 
+def build(name: str, /, **parameters: Any) -> Any:
+    """The reward of that name as it was registered: a function, a `Score` or a `Reward`.
+
+    Raises:
+        ValueError: If there is no such name, or a parameter's value is refused.
+        TypeError: If a parameter is unknown or missing.
+    """
+    return _REGISTRY.make(name, **parameters)
+
+
 def make(spec: RewardSpec, timing: Timing = "immediate", every: Every = "token") -> WeightedSum:
     """The reward that a spec asks for.
 
@@ -210,13 +220,18 @@ def _build(label: str, spec: Any) -> tuple[float, Reward | Score | Shapeable]:
         raise ValueError(f"reward {label!r}: weight is a finite number, got {weight!r}.")
     given: Any = _import(target) if isinstance(target, str) and ":" in target else target
     if isinstance(given, str):
-        made: Any = _REGISTRY.make(given, **params)
+        made: Any = build(given, **params)
     elif isinstance(given, type):
         made = given(**params)
     elif params:
         made = _partial(label, given, params)
     else:
         made = _copied(label, given) if isinstance(given, Reward) else given
+    if isinstance(made, WeightedSum):
+        raise TypeError(
+            f"reward {label!r} is made already, with a timing of its own; give the spec of which "
+            "it was made."
+        )
     if isinstance(made, (Reward, Score, Shapeable)):
         return float(weight), made
     if callable(made):

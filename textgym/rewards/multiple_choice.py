@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import ClassVar
 
+from textgym.rewards.parameters import check_whole_number
+
 
 @dataclass(frozen=True)
 class MultipleChoice:
@@ -39,11 +41,7 @@ class MultipleChoice:
     success_threshold: ClassVar[float] = 1.0
 
     def __post_init__(self) -> None:
-        n = self.choices
-        if not isinstance(n, int) or isinstance(n, bool) or not 2 <= n <= 26:
-            raise ValueError(
-                f"multiple_choice: choices is how many letters there are, 2 to 26, got {n!r}."
-            )
+        check_whole_number("multiple_choice", "choices", self.choices, least=2, most=26)
 
     def __call__(self, text: str, reference: str) -> float:
         """+1.0, -1.0 or 0.0."""

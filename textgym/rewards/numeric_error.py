@@ -9,12 +9,17 @@ from functools import lru_cache
 from typing import ClassVar
 
 from textgym.rewards.base import is_number
+from textgym.rewards.parameters import check_choice
 
 _NUMBER = re.compile(
     r"(?<!\w)(?<!\d\.)"  # no part of a word, and 1.2.3 is not 1.2 and 3
     r"(?:(?<![)\]])[-+−])?"  # noqa: RUF001  # the minus of typesetters
     r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+|(?<!\.)(?=\.\d))(?:\.\d+)?(?:[eE][-+]?\d+)?"
 )
+
+
+_LEAST = 1e-5
+"""Least cost of a wrong number, times the cap: so much more than rounding that success is clear."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,10 @@ class NumericError:
     The score is -min(((x - y) / scale)^2, cap), where x is the number read from the text and y
     the one from the reference. With the defaults, a number that is off by half of the right one
     scores -0.25, and one off by all of it or more, as well as a text without a number, the empty
-    text among them, -1. A number within a thousandth of the scale counts as success.
+    text among them, -1.
+
+    Only the right number counts as success, or one within `tolerance` of it; both score 0. Any
+    other costs at least a hundred-thousandth of `cap`, however near it is.
 
     A number being written is read as far as it stands: on the way to 12.5 the text says 1, 12,
     12 and 12.5, and each token is paid what it gained. Since the immediate reward counts from 0,
@@ -38,6 +46,8 @@ class NumericError:
             number; or 1 if that is 0.
         cap: Where the penalty stops, so that no wild number outweighs all else in training.
         which: "last" or "first": which number to read, in the text and in the reference.
+        tolerance: How far off a number may be and still be right, in units of the scale: with
+            the defaults, 0.01 is one percent of the right number.
 
     Raises:
         ValueError: If a parameter is out of range, or the reference holds no number.
@@ -46,10 +56,11 @@ class NumericError:
     scale: float | None = None
     cap: float = 1.0
     which: str = "last"
+    tolerance: float = 0.0
 
     score_range: ClassVar[tuple[float, float]] = (-1.0, 0.0)
     needs: ClassVar[str] = "a reference"
-    success_threshold: ClassVar[float] = 0.0
+    success_threshold: ClassVar[float] = -_LEAST / 2
 
     def __post_init__(self) -> None:
         if self.scale is not None and not _is_positive(self.scale):
@@ -59,9 +70,13 @@ class NumericError:
             )
         if not _is_positive(self.cap):
             raise ValueError(f"numeric_error: cap is a number above 0, got {self.cap!r}.")
-        if self.which not in ("first", "last"):
-            raise ValueError(f"numeric_error: which is 'first' or 'last', got {self.which!r}.")
+        check_choice("numeric_error", "which", self.which, ("first", "last"))
+        if self.tolerance != 0 and not _is_positive(self.tolerance):
+            raise ValueError(
+                f"numeric_error: tolerance is a number of at least 0, got {self.tolerance!r}."
+            )
         object.__setattr__(self, "score_range", (-float(self.cap), 0.0))
+        object.__setattr__(self, "success_threshold", -_LEAST * self.cap / 2)
 
     def __call__(self, text: str, reference: str) -> float:
         """Minus the capped squared error."""
@@ -70,7 +85,10 @@ class NumericError:
         if number is None:
             return -self.cap
         error = (number - wanted) / (self.scale or abs(wanted) or 1.0)
-        return -min(error * error, self.cap)  # a product, since a power would not overflow to inf
+        if abs(error) <= self.tolerance:
+            return 0.0
+        # A product, since a power would not overflow to inf.
+        return -min(max(error * error, _LEAST * self.cap), self.cap)
 
 
 def read_number(text: str, which: str = "last") -> float | None:

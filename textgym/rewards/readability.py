@@ -9,6 +9,8 @@ from functools import cache
 from typing import ClassVar
 
 from textgym.extras import require
+from textgym.rewards.base import is_number
+from textgym.rewards.parameters import check_choice
 
 _MEASURES = {
     "automated_readability_index": False,
@@ -60,18 +62,13 @@ class Readability:
 
     def __post_init__(self) -> None:
         target, measure = self.target, self.measure
-        if measure not in _MEASURES:
-            raise ValueError(
-                f"readability: measure is one of {', '.join(_MEASURES)}, got {measure!r}."
-            )
+        check_choice("readability", "measure", measure, list(_MEASURES))
         if target is None:
             object.__setattr__(self, "score_range", (-math.inf, math.inf))
-        else:
-            is_number = isinstance(target, (int, float)) and not isinstance(target, bool)
-            if not is_number or not math.isfinite(target):
-                raise ValueError(
-                    f"readability: target is a school grade, such as 6.0, or None, got {target!r}."
-                )
+        elif not is_number(target) or not math.isfinite(target):
+            raise ValueError(
+                f"readability: target is a school grade, such as 6.0, or None, got {target!r}."
+            )
         _grader(measure)
 
     def __call__(self, text: str) -> float:

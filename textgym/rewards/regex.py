@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import ClassVar
 
+from textgym.rewards.parameters import check_choice
+
 
 @dataclass(frozen=True)
 class Regex:
@@ -36,8 +38,7 @@ class Regex:
     success_threshold: ClassVar[float] = 1.0
 
     def __post_init__(self) -> None:
-        if self.how not in ("share", "search", "fullmatch"):
-            raise ValueError(f"regex: how is 'share', 'search' or 'fullmatch', got {self.how!r}.")
+        check_choice("regex", "how", self.how, ("share", "search", "fullmatch"))
         if not isinstance(self.pattern, str) or not self.pattern:
             raise ValueError(
                 f"regex: pattern is a regular expression, such as '[0-9]+', got {self.pattern!r}."

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from textgym.completion import Completions
 from textgym.dynamics import Rows
+from textgym.rewards.parameters import check_choice, check_whole_number
 
 
 @dataclass
@@ -45,12 +46,8 @@ class Repetition:
     score_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.n, int) or isinstance(self.n, bool) or self.n < 1:
-            raise ValueError(
-                f"repetition: n is a whole number of tokens, at least 1, got {self.n!r}."
-            )
-        if self.out_of not in ("budget", "text"):
-            raise ValueError(f"repetition: out_of is 'budget' or 'text', got {self.out_of!r}.")
+        check_whole_number("repetition", "n", self.n, least=1)
+        check_choice("repetition", "out_of", self.out_of, ("budget", "text"))
 
     def start(self, rows: Rows, completions: Completions) -> None:
         """No n-gram has been seen yet in `rows`."""

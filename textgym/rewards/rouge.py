@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from rapidfuzz.distance import LCSseq
 
 from textgym.extras import require
+from textgym.rewards.parameters import check_choice
 
 _FIELDS = {"f": "fmeasure", "precision": "precision", "recall": "recall"}
 
@@ -25,6 +26,10 @@ class Rouge:
     their harmonic mean (f). Words are runs of ASCII letters and digits, in lower case: a text in
     another script has none and scores 0, and so does the empty text.
 
+    No score counts as success. A score of 1 does not mean that the text is the reference: case and
+    punctuation do not matter, nor with "rouge1" the order of words; precision has it for a part of
+    the reference, recall for a text that holds the reference among other words.
+
     Args:
         kind: What is shared: "rouge1" to "rouge9" for n-grams of so many words, "rougeL" for the
             longest common subsequence of words, "rougeLsum" for that of each pair of lines.
@@ -34,7 +39,7 @@ class Rouge:
 
     Raises:
         ValueError: If a parameter is none of these.
-        ModuleNotFoundError: If rouge-score is not installed.
+        MissingExtra: If rouge-score is not installed.
 
     Source: C.-Y. Lin, ROUGE: A Package for Automatic Evaluation of Summaries, ACL 2004; computed
     by rouge-score, common subsequences by RapidFuzz.
@@ -52,10 +57,7 @@ class Rouge:
             raise ValueError(
                 f"rouge: kind is 'rouge1' to 'rouge9', 'rougeL' or 'rougeLsum', got {self.kind!r}."
             )
-        if self.measure not in _FIELDS:
-            raise ValueError(
-                f"rouge: measure is one of {', '.join(_FIELDS)}, got {self.measure!r}."
-            )
+        check_choice("rouge", "measure", self.measure, list(_FIELDS))
         _require("rouge_score.rouge_scorer")
 
     def __call__(self, text: str, reference: str) -> float:

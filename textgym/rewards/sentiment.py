@@ -12,11 +12,8 @@ from typing import Any, ClassVar
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
 from textgym.completion import Sample
-from textgym.registry import Registry
 from textgym.rewards.base import Score
-
-_NETWORKS: Registry[Score] = Registry("reward", group="textgym.rewards")
-"""The rewards that come by entry points, those that are neural networks among them."""
+from textgym.rewards.make import build
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ class Sentiment:
         if self.classifier is not None:
             label = "POSITIVE" if self.label is None else self.label
             # By name: it needs torch, which this package does without.
-            judge = _NETWORKS.make("classifier", model=self.classifier, label=label)
+            judge = build("classifier", model=self.classifier, label=label)
             object.__setattr__(self, "_judge", judge)
 
     def __call__(self, text: str) -> float:

@@ -74,12 +74,13 @@ def shape(reward: Reward | Score | Shapeable, timing: Timing, every: Every) -> R
 
 
 def find_state(reward: Any) -> Stateful | None:
-    """What has the state of a reward: the reward, or what was shaped; None if nothing has."""
-    while not isinstance(reward, Stateful):
-        reward = getattr(reward, "inner", None)
-        if reward is None:
-            return None
-    return reward
+    """What has the state of a reward: itself, or what is delayed; None if nothing has.
+
+    A score has none by its contract, and what it offers as one may be the weights of a network.
+    """
+    if isinstance(reward, DelayedReward):
+        reward = reward.inner
+    return reward if isinstance(reward, Reward) and isinstance(reward, Stateful) else None
 
 
 class ImmediateScore:

@@ -10,15 +10,18 @@ from typing import Any, ClassVar, NoReturn
 
 from textgym.extras import require
 from textgym.registry import did_you_mean
+from textgym.rewards.parameters import check_choice
 
 _require = partial(require, extra="verifier", wanted_by="reward 'verifier'")
 
 _RUNS_CODE = frozenset(
     {
         "binary_matrix",
+        "bitwise_arithmetic",
         "countdown",
         "intermediate_integration",
         "n_queens",
+        "number_sorting",
         "polynomial_multiplication",
         "puzzle24",
         "simple_integration",
@@ -26,7 +29,7 @@ _RUNS_CODE = frozenset(
         "string_insertion",
     }
 )
-"""Datasets whose verifier runs the answer, by `eval` or by SymPy's parser, which uses it."""
+"""Those whose verifier runs the answer or the entry, by `eval` or SymPy's parser, which uses it."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +54,10 @@ class Verifier:
     Many give partial credit to an answer that holds the right one or comes near it, some 0.01 or
     0.05 for any answer, even the empty text; most give that 0.
 
-    Some verifiers run the answer as Python code, by `eval` or by SymPy's parser. A model's text is
-    nothing to be run unseen, so they are refused unless `allow_eval` says otherwise; then take
-    care that such code can do no harm, and mind that a text such as 1e999999 can take half a
-    minute. A few raise for a text that they cannot read (boxnet, coin_flip,
+    Some verifiers run the answer, or what the task's file says beside the question, as Python
+    code, by `eval` or by SymPy's parser. A model's text is nothing to be run unseen, nor is
+    somebody's file, so they are refused unless `allow_eval` says otherwise; then take care that
+    such code can do no harm, and mind that a text such as 1e999999 can take half a minute. A few raise for a text that they cannot read (boxnet, coin_flip,
     prime_factorization), which stops the run. Metadata that JSON changes, such as tuples, may no
     longer do: arc_agi and rearc then call right answers wrong.
 
@@ -64,14 +67,14 @@ class Verifier:
         extract: Where the answer is: "text", all of it without the space around; "last_line", the
             last line that is not blank; "tags", what stands between the last `<answer>` and
             `</answer>`, no answer being given until it is closed.
-        allow_eval: Whether the verifier may run the text as code.
+        allow_eval: Whether the verifier may run the text, or the task's file, as code.
 
     Raises:
         ValueError: If there is no such dataset, reasoning_gym refuses its configuration, `extract`
             is something else, or the verifier runs code and may not; when scoring, if the verifier
             asks for something that the prompt has not.
         TypeError: When scoring, if the metadata is not a JSON object.
-        ModuleNotFoundError: If reasoning_gym is not installed.
+        MissingExtra: If reasoning_gym is not installed.
 
     Source: Z. Stojanovski et al., Reasoning Gym: Reasoning Environments for Reinforcement Learning
     with Verifiable Rewards, 2025.
@@ -87,16 +90,13 @@ class Verifier:
     success_threshold: ClassVar[float] = 1.0
 
     def __post_init__(self) -> None:
-        if self.extract not in ("text", "last_line", "tags"):
-            raise ValueError(
-                f"verifier: extract is 'text', 'last_line' or 'tags', got {self.extract!r}."
-            )
+        check_choice("verifier", "extract", self.extract, ("text", "last_line", "tags"))
         self._scorer()
         if self.dataset in _RUNS_CODE and not self.allow_eval:
             raise ValueError(
-                f"verifier: that of {self.dataset!r} runs the model's text as Python code. Where "
-                "that can do no harm, such as in a container, give allow_eval=True; or choose "
-                "another dataset."
+                f"verifier: that of {self.dataset!r} may run the model's text or the task's file as "
+                "Python code. Where that can do no harm, such as in a container, give "
+                "allow_eval=True; or choose another dataset."
             )
 
     def __call__(

@@ -9,8 +9,11 @@ from functools import cache
 
 @cache
 def word_pattern(word: str) -> re.Pattern[str]:
-    """Finds a word or phrase where it is not part of a longer word, in any case."""
-    return re.compile(rf"(?<!\w){re.escape(word)}(?!\w)", re.IGNORECASE)
+    """Finds a word or phrase in a text without case, where it is not part of a longer word.
+
+    Of the text give what `str.casefold` makes of it, which makes "ss" of "ß" too.
+    """
+    return re.compile(rf"(?<!\w){re.escape(word.casefold())}(?!\w)")
 
 
 def check_words(name: str, words: Sequence[str], such_as: str) -> None:

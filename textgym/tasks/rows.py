@@ -16,7 +16,10 @@ Row: TypeAlias = tuple[str, dict[str, Any]]
 
 
 def read_rows(
-    path: Path, text_column: str, kinds: Sequence[str] = (".csv", ".jsonl", ".txt")
+    path: Path,
+    text_column: str,
+    kinds: Sequence[str] = (".csv", ".jsonl", ".txt"),
+    what: str = "prompt",
 ) -> list[Row]:
     """All rows of a file, at least one.
 
@@ -24,6 +27,7 @@ def read_rows(
         path: The file, in UTF-8.
         text_column: The column that a table must have, and what the lines of a .txt file are.
         kinds: The endings of files that will do.
+        what: What a row holds, in one word, for error messages.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -33,7 +37,7 @@ def read_rows(
     """
     path = path.expanduser()
     if path.is_dir():
-        raise IsADirectoryError(f"{path} is a directory. Give the file of prompts inside it.")
+        raise IsADirectoryError(f"{path} is a directory. Give the file of {what}s inside it.")
     if not path.is_file():
         raise FileNotFoundError(
             f"there is no file {path} (looked for {path.absolute()}). Check the spelling and the "
@@ -41,12 +45,12 @@ def read_rows(
         )
     if path.suffix.lower() not in kinds:
         raise ValueError(
-            f"{path}: cannot read prompts from a file that ends in {path.suffix!r}; "
+            f"{path}: cannot read {what}s from a file that ends in {path.suffix!r}; "
             f"{did_you_mean(path.suffix, kinds)}."
         )
     rows = list(_READERS[path.suffix.lower()](path, _decode(path), text_column))
     if not rows:
-        raise ValueError(f"{path} holds no prompt. Write at least one row.")
+        raise ValueError(f"{path} holds no {what}. Write at least one row.")
     return rows
 
 

@@ -152,6 +152,34 @@ def test_environments_give_and_take_the_state(byte_tokenizer):
     assert env.reward_weights() == envs.unwrapped.reward_weights() == {"warm/ones": 0.5}
 
 
+def test_a_goal_is_for_the_score_whatever_it_pays_now(byte_tokenizer):
+    slow = {"name": "schedule", "reward": ones, "tokens": 10**6}
+    spec = {"name": "adaptive", "rewards": {"slow": slow, "b": minus_twos}, "goals": {"slow": 2.0}}
+    reward = make({**spec, "window": 1, "floor": 0.5})
+    play(reward, byte_tokenizer, "11")
+    assert reward.current_weights["adaptive/b"] == 1.5
+
+
+def test_the_weights_of_a_network_are_no_state(byte_tokenizer):
+    class Judge:
+        def score(self, samples):
+            return [0.0] * len(samples)
+
+        def state_dict(self):
+            raise AssertionError("not asked for")
+
+        def load_state_dict(self, state):
+            raise AssertionError("not asked for")
+
+    for timing in ("immediate", "delayed"):
+        assert make(Judge(), timing).state_dict() == {}
+
+
+def test_what_is_made_already_is_no_spec():
+    with pytest.raises(TypeError, match=r"'WeightedSum' is made already.* give the spec"):
+        make(make("length"))
+
+
 def test_success_is_that_of_the_parts(byte_tokenizer):
     reward = make({"name": "schedule", "reward": {"target_token": {"target": "1"}}})
     ids = [byte_tokenizer.encode_plain(text) for text in ("11", "12")]
@@ -190,6 +218,17 @@ def test_a_schedule_refuses(spec, message):
         ({"floor": 2}, "adaptive: floor is a share from 0 to 1, got 2"),
         ({"goals": {}}, "adaptive: goals are scores by the rewards' names"),
         ({"goals": {"lenght": 1}}, "a goal is set for 'lenght'.*did you mean 'length'"),
+        (
+            {"rewards": {"length": -1.0}},
+            "'length' has a goal and the weight -1, so that less of it",
+        ),
+        (
+            {
+                "rewards": {"slow": {"name": "schedule", "reward": "length"}},
+                "goals": {"slow": {"start": 0, "step": 1, "stop": 2}},
+            },
+            "'slow' is made of other rewards and cannot have a bar",
+        ),
         ({"goals": {"length": "high"}}, "the goal of 'length' is a score, or a bar"),
         ({"goals": {"length": {"start": 1}}}, "the goal of 'length' is a score, or a bar"),
         (

@@ -63,14 +63,65 @@ def test_trl_gets_the_score_of_the_whole(byte_tokenizer):
     assert scores == pytest.approx([0.6369 + 0.5, -0.296])
 
 
-def test_trl_gives_tokens_and_conversations(byte_tokenizer):
+def test_tokens_that_are_given_count(byte_tokenizer):
     reward = as_trl("length", byte_tokenizer, max_new_tokens=8, name="long")
     assert reward.__name__ == "long"
-    said = [{"role": "user", "content": "hello"}]
-    answer = [{"role": "assistant", "content": "four"}]
-    assert reward([said], [answer]) == pytest.approx([4 / 8])
-    # Tokens that are given count, an end-of-text token and what TRL cut off included.
     assert reward(["p"], ["ab"], completion_ids=[[98, 99]]) == pytest.approx([2 / 8])
+    ended = as_trl("eos", byte_tokenizer, max_new_tokens=4)
+    assert ended(["p"] * 2, ["ab", "ab"], completion_ids=[[98, 99, 0], [98, 99]]) == [1.0, 0.0]
+    # Without tokens a completion is whole, unless it fills the budget.
+    assert ended(["p"] * 3, ["ab", "", "abcd"]) == [1.0, 1.0, 0.0]
+
+
+def test_trl_gives_conversations(byte_tokenizer):
+    reward = as_trl("length", byte_tokenizer, max_new_tokens=8)
+    asked = [{"role": "user", "content": "hello"}]
+    answers = [
+        [{"role": "assistant", "content": "four"}],
+        [
+            {"role": "assistant", "content": None, "tool_calls": []},
+            {"role": "tool", "content": "much more than eight letters"},
+            {"role": "assistant", "content": [{"type": "text", "text": "two"}, {"type": "image"}]},
+        ],
+    ]
+    # The tokens of the template and of the tool are not the model's words.
+    ids = [[98] * 20 + [0], [98] * 20]
+    assert reward([asked] * 2, answers, completion_ids=ids) == pytest.approx([4 / 8, 4 / 8])
+
+    def prompted(prompt: str, text: str) -> float:
+        return float(prompt == "hello" and text.strip() == "two")
+
+    assert as_trl(prompted, byte_tokenizer)([asked] * 2, answers) == [0.0, 1.0]
+
+
+def test_it_is_called_as_grpo_calls_it(byte_tokenizer):
+    reward = as_trl({"exact_match": 1.0}, byte_tokenizer)
+    scores = reward(
+        prompts=["p", "p"],
+        completions=["ab", "b"],
+        completion_ids=[[98, 99, 0], [99]],
+        reference=["ab", "ab"],
+        trainer_state=object(),
+        log_extra=print,
+        log_metric=print,
+        environments=None,
+    )
+    assert scores == [1.0, -1.0]
+    assert all(type(score) is float for score in scores)
+
+
+def test_the_tokens_of_another_tokenizer_are_refused(byte_tokenizer):
+    reward = as_trl("sentiment", byte_tokenizer)
+    with pytest.raises(ValueError, match=r"reads as 'lm': the tokens of 'ab'.*model that TRL"):
+        reward(["p"], ["ab"], completion_ids=[[109, 110]])
+    with pytest.raises(ValueError, match="not all in its vocabulary: the tokens of 'ab'"):
+        reward(["p"], ["ab"], completion_ids=[[1090, 110]])
+
+
+def test_weights_that_change_change_what_trl_gets(byte_tokenizer):
+    spec = {"name": "schedule", "reward": "length", "tokens": 6}
+    reward = as_trl(spec, byte_tokenizer, max_new_tokens=4)
+    assert [reward(["p"], ["ab"])[0] for _ in range(3)] == pytest.approx([0.0, 0.25, 0.5])
 
 
 def test_columns_reach_the_reward(byte_tokenizer):

@@ -111,7 +111,7 @@ def test_a_quoted_field_may_hold_line_breaks_and_the_line_numbers_go_on(write):
         ("p.csv", "prompt,reference\n", "p.csv holds no prompt"),
         ("p.jsonl", "\n", "p.jsonl holds no prompt"),
         ("p.json", '{"prompt": "a"}', r"ends in '\.json'; did you mean '\.jsonl'"),
-        ("p", "a", r"ends in ''; There are: '\.csv', '\.jsonl', '\.txt'"),
+        ("p", "a", r"ends in ''; there are: '\.csv', '\.jsonl', '\.txt'"),
         ("p.txt", b"a\nb\nc\xe9\n", "line 3: byte 0xe9 at offset 5 of the file is not UTF-8"),
         ("p.csv", b"\xff\xfep\0", "line 1: byte 0xff at offset 0 of the file is not UTF-8"),
         ("p.csv", "Prompt,x\na,b\n", "line 1: no column 'prompt'; did you mean 'Prompt'"),
