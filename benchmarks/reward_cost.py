@@ -25,10 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rich
 import torch
 from comparison import run, tasks
-from rich.table import Table
 from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, set_seed
 
 from agents.evaluation import evaluate
@@ -97,7 +95,7 @@ def networks(directory: Path) -> dict[str, tuple[dict[str, Any], str]]:
 
 def write_texts() -> list[list[tuple[Example, list[int]]]]:
     """Batches of texts of the built-in model, each with its prompt and reference."""
-    policy = run.base_policy()
+    policy = run.base_policy("dialogue")
     task = tasks.make("dialogue")
     examples = {example.prompt: example for example in task.split("train")}
     batches = []
@@ -165,7 +163,7 @@ def main() -> None:
             parameters, _ = nets.get(name, (PARAMETERS.get(name, {}), ""))
             cost = measure({"name": name, **parameters}, batches, REFERENCES.get(name)) - replaying
             costs[name] = max(round(cost, 2), 0.01)
-            rich.print(f"{name:<28} {costs[name]:>9.2f} µs a token")
+            print(f"{name:<28} {costs[name]:>9.2f} µs a token")
     if not only:
         _write(costs, {name: what for name, (_, what) in nets.items()})
 
@@ -195,7 +193,7 @@ def _write(costs: dict[str, float], what: dict[str, str]) -> None:
     lines += [f"| `{name}` | {cost:,.2f} | {what.get(name, '')} |" for name, cost in ordered]
     lines += [f"| `{name}` | | {cost} |" for name, cost in WITHOUT.items()]
     atomic_write(RESULTS / "reward_cost.md", "\n".join(lines) + "\n")
-    rich.print(Table(title=f"{RESULTS / 'reward_cost.md'} and {ASSET} written"))
+    print(f"{RESULTS / 'reward_cost.md'} and {ASSET} written")
 
 
 if __name__ == "__main__":
