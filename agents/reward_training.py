@@ -222,7 +222,8 @@ class _Trainer:
         """What the model says of some pairs, its dropout off."""
         self.model.eval()
         size = self.config.batch_size
-        parts = [self._rewards(pairs[i : i + size]).cpu() for i in range(0, len(pairs), size)]
+        batches = [pairs[i : i + size] for i in range(0, len(pairs), size)]
+        parts = [self._rewards(part).cpu() for b in batches for part in self._portions(b)]
         rewards: NDArray[np.float64] = torch.cat(parts).double().numpy()
         if not np.isfinite(rewards).all():
             raise FloatingPointError(

@@ -7,19 +7,24 @@ from types import ModuleType
 
 
 class MissingExtra(ModuleNotFoundError):  # noqa: N818  # says what happened
-    """A package is not installed that comes with an extra of ours.
+    """A package is not installed that comes with an extra of ours, or by itself.
 
     Args:
         wanted_by: What needs it, such as `"reward 'bleu'"`.
         module: The module that could not be imported.
-        extra: The extra that brings it.
+        install: What to give to `pip install`.
     """
 
-    def __init__(self, wanted_by: str, module: str, extra: str) -> None:
+    def __init__(self, wanted_by: str, module: str, install: str) -> None:
         super().__init__(
-            f"{wanted_by} needs {module}, which is not installed: pip install 'textgym[{extra}]'",
+            f"{wanted_by} needs {module}, which is not installed: pip install {install}",
             name=module,
         )
+        self._given = (wanted_by, module, install)
+
+    def __reduce__(self) -> tuple[type[MissingExtra], tuple[str, str, str]]:
+        """Rebuild from the three arguments: worker processes send errors by pickle."""
+        return type(self), self._given
 
 
 def require(module: str, *, extra: str, wanted_by: str) -> ModuleType:
@@ -39,5 +44,5 @@ def require(module: str, *, extra: str, wanted_by: str) -> ModuleType:
     except ModuleNotFoundError as error:
         missing = error.name or module
         if module == missing or module.startswith(f"{missing}."):
-            raise MissingExtra(wanted_by, missing, extra) from error
+            raise MissingExtra(wanted_by, missing, f"'textgym[{extra}]'") from error
         raise

@@ -51,6 +51,7 @@ class Classifier:
         dtype: Number type of the model, "float32" or "bfloat16".
 
     Raises:
+        MissingExtra: If torch is not installed.
         FileNotFoundError: If there is no such model.
         ValueError: If the model has no such label or no trained classifier, or a parameter is
             unknown.
@@ -114,6 +115,7 @@ class Toxicity:
         dtype: As for the reward "classifier".
 
     Raises:
+        MissingExtra: If torch is not installed.
         FileNotFoundError: If there is no such model.
         ValueError: If the model has no such label, or a parameter is unknown.
 

@@ -8,9 +8,9 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.models import load_model
 from textgym.completion import Completions
 from textgym.dynamics import Rows
+from textgym.extras import require
 from textgym.rewards.base import RewardError
 from textgym.tokenizer import Tokenizer
 
@@ -34,6 +34,10 @@ class EmbeddingSum:
     order. Special tokens do not count. Where there is no direction to compare, as in the empty
     text, the score is 0.
 
+    The reference is read as it would stand behind the prompt: with a space in front, unless the
+    prompt is empty or ends in white space or the reference begins with some. To most tokenizers
+    a word with its space is another token than the word alone. The same goes for a target.
+
     A row keeps the sum of what it has written, so that a token costs O(width).
 
     Args:
@@ -42,6 +46,7 @@ class EmbeddingSum:
         target: Text to compare with, the same for all prompts; None for the prompt's reference.
 
     Raises:
+        MissingExtra: If torch is not installed.
         FileNotFoundError: If there is no such model.
         RewardError: When an episode begins, if the model has another tokenizer, or there is
             neither a target nor a reference.
@@ -54,6 +59,7 @@ class EmbeddingSum:
     needs: ClassVar[str] = "a reference or a target; torch"
 
     def __init__(self, model: str | None = None, target: str | None = None) -> None:
+        require("torch", extra="agents", wanted_by=f"reward {_NAME!r}")
         self.model = model
         self.target = target
         if model is not None:
@@ -101,10 +107,17 @@ class EmbeddingSum:
         )
 
     def _text_to_match(self, row: int, completions: Completions) -> str:
-        text = completions.examples[row].reference if self.target is None else self.target
+        example = completions.examples[row]
+        text = example.reference if self.target is None else self.target
         if text is None:
             raise RewardError(_NAME, NO_REFERENCE, completions.sample(row))
-        return text
+        return _behind(example.prompt, text)
+
+
+def _behind(prompt: str, text: str) -> str:
+    """A text as it stands behind a prompt: as words of their own."""
+    joined = prompt and text and not prompt[-1].isspace() and not text[0].isspace()
+    return f" {text}" if joined else text
 
 
 class _Embeddings(NamedTuple):
@@ -122,6 +135,9 @@ def _embeddings(source: str) -> _Embeddings:
         FileNotFoundError: If there is no such model, or it has no tokenizer.
         ValueError: If the model has fewer embeddings than its tokenizer has tokens.
     """
+    # Only now, since `textgym list` reads docstrings and does not wait for torch.
+    from agents.models import load_model
+
     tokenizer = Tokenizer.from_pretrained(source)
     model: Any = load_model(source)
     table: NDArray[np.float32] = model.get_input_embeddings().weight.detach().numpy().copy()

@@ -41,6 +41,7 @@ class Fluency:
         dtype: What the model computes in, "float32" or "bfloat16".
 
     Raises:
+        MissingExtra: If torch is not installed.
         FileNotFoundError: If there is no such model.
         ValueError: If device or dtype is unknown.
         RewardError: When an episode begins, if the environment's tokenizer is another, or the

@@ -106,6 +106,8 @@ class TextReader:
         num_rows: int,
     ) -> None:
         self.known = np.zeros(num_rows, np.bool_)
+        self._capacity = backbone.context_length
+        self._lengths = np.full(num_rows, self._capacity)
         self._reader = reader_class(backbone, num_rows)
         self._device = backbone.head.weight.device
 
@@ -117,6 +119,7 @@ class TextReader:
         for row, ids in zip(input_ids, contexts, strict=True):
             row[: len(ids)] = ids
         self._reader.begin(rows, input_ids, lengths)
+        self._lengths[rows] = lengths
         self.known[rows] = True
 
     @torch.no_grad()
@@ -125,10 +128,12 @@ class TextReader:
 
         The others, if any, are not known from then on: readers write in all rows at once.
         """
-        (others,) = (~np.isin(np.arange(len(self.known)), rows)).nonzero()
-        if len(others):
-            self.begin(others, [[0]] * len(others))  # something short, instead of what overflows
-            self.known[others] = False
+        others = np.ones(len(self.known), np.bool_)
+        others[rows] = False
+        (full,) = (others & (self._lengths >= self._capacity)).nonzero()
+        if len(full):
+            self.begin(full, [[0]] * len(full))  # something short, instead of what overflows
+        self.known[others] = False
         ids = torch.zeros(len(self.known), dtype=torch.long)
         ids[torch.from_numpy(rows)] = torch.from_numpy(tokens)
         ids = ids.to(self._device)
@@ -136,6 +141,7 @@ class TextReader:
         log_probs = logits.gather(1, ids[:, None])[:, 0] - logits.logsumexp(1)
         said: NDArray[np.float64] = log_probs.cpu().numpy()[rows].astype(np.float64)
         self._reader.append(ids)
+        self._lengths += 1
         return said
 
 

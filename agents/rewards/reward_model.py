@@ -46,6 +46,7 @@ class RewardModel:
         dtype: Number type of the model, "float32" or "bfloat16".
 
     Raises:
+        MissingExtra: If torch is not installed.
         FileNotFoundError: If there is no such model.
         ValueError: If the model has not exactly one label, there is no mean to normalise by, or
             a parameter is unknown.

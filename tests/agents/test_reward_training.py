@@ -28,6 +28,7 @@ from agents.reward_training import (
     train_reward,
 )
 from agents.rewards.reward_model import RECORD, RewardModel
+from agents.rewards.sequence_scorer import padded
 from textgym.checks import check_reward
 from textgym.completion import Sample
 from textgym.rewards import make
@@ -138,8 +139,18 @@ def test_portions_give_the_gradient_of_the_whole_batch(config, monkeypatch, tmp_
     settings = config(list(preferences(30)), batch_size=9)
     whole = train_reward(settings, QUIET)
     monkeypatch.setattr("agents.reward_training.MAX_TOKENS", 50)
+    read = []
+
+    def reading(*arguments):
+        inputs = padded(*arguments)
+        read.append(inputs["input_ids"].numel())
+        return inputs
+
+    monkeypatch.setattr("agents.reward_training.padded", reading)
     parts = train_reward(replace(settings, output=tmp_path / "parts"), QUIET)
     assert parts["mean"] == pytest.approx(whole["mean"], abs=1e-4)
+    assert parts["accuracy_before"] == whole["accuracy_before"]
+    assert max(read) <= 50  # of training and of held-out pairs
 
 
 def test_trains_in_bfloat16(config):

@@ -1,5 +1,6 @@
 """Optional dependencies and what is said when one is missing."""
 
+import pickle
 import sys
 
 import pytest
@@ -20,6 +21,7 @@ def test_a_missing_package_comes_with_its_pip_line(module):
         "pip install 'textgym[metrics]'"
     )
     assert caught.value.name == "no_such_package"
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
 def test_what_an_installed_package_lacks_is_its_own_error(tmp_path, monkeypatch):

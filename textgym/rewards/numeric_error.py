@@ -19,7 +19,9 @@ _NUMBER = re.compile(
 
 
 _LEAST = 1e-5
-"""Least cost of a wrong number, times the cap: so much more than rounding that success is clear."""
+"""What a wrong number costs at least, times the cap if that is above 1: far more than rounding."""
+
+_LEAST_CAP = 1e-3
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class NumericError:
     text among them, -1.
 
     Only the right number counts as success, or one within `tolerance` of it; both score 0. Any
-    other costs at least a hundred-thousandth of `cap`, however near it is.
+    other costs at least 0.00001, or a hundred-thousandth of a `cap` above 1, however near it is.
 
     A number being written is read as far as it stands: on the way to 12.5 the text says 1, 12,
     12 and 12.5, and each token is paid what it gained. Since the immediate reward counts from 0,
@@ -44,7 +46,8 @@ class NumericError:
     Args:
         scale: The error that scores -1. None takes |y|, so that errors are relative to the right
             number; or 1 if that is 0.
-        cap: Where the penalty stops, so that no wild number outweighs all else in training.
+        cap: Where the penalty stops, so that no wild number outweighs all else in training; at
+            least 0.001.
         which: "last" or "first": which number to read, in the text and in the reference.
         tolerance: How far off a number may be and still be right, in units of the scale: with
             the defaults, 0.01 is one percent of the right number.
@@ -68,15 +71,17 @@ class NumericError:
                 f"numeric_error: scale is a number above 0, or None for the size of the right "
                 f"number; got {self.scale!r}."
             )
-        if not _is_positive(self.cap):
-            raise ValueError(f"numeric_error: cap is a number above 0, got {self.cap!r}.")
+        if not _is_positive(self.cap) or self.cap < _LEAST_CAP:
+            raise ValueError(
+                f"numeric_error: cap is a number of at least {_LEAST_CAP}, got {self.cap!r}."
+            )
         check_choice("numeric_error", "which", self.which, ("first", "last"))
         if self.tolerance != 0 and not _is_positive(self.tolerance):
             raise ValueError(
                 f"numeric_error: tolerance is a number of at least 0, got {self.tolerance!r}."
             )
         object.__setattr__(self, "score_range", (-float(self.cap), 0.0))
-        object.__setattr__(self, "success_threshold", -_LEAST * self.cap / 2)
+        object.__setattr__(self, "success_threshold", -self._least / 2)
 
     def __call__(self, text: str, reference: str) -> float:
         """Minus the capped squared error."""
@@ -88,7 +93,11 @@ class NumericError:
         if abs(error) <= self.tolerance:
             return 0.0
         # A product, since a power would not overflow to inf.
-        return -min(max(error * error, _LEAST * self.cap), self.cap)
+        return -min(max(error * error, self._least), float(self.cap))
+
+    @property
+    def _least(self) -> float:
+        return _LEAST * max(1.0, self.cap)
 
 
 def read_number(text: str, which: str = "last") -> float | None:

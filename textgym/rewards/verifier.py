@@ -57,9 +57,10 @@ class Verifier:
     Some verifiers run the answer, or what the task's file says beside the question, as Python
     code, by `eval` or by SymPy's parser. A model's text is nothing to be run unseen, nor is
     somebody's file, so they are refused unless `allow_eval` says otherwise; then take care that
-    such code can do no harm, and mind that a text such as 1e999999 can take half a minute. A few raise for a text that they cannot read (boxnet, coin_flip,
-    prime_factorization), which stops the run. Metadata that JSON changes, such as tuples, may no
-    longer do: arc_agi and rearc then call right answers wrong.
+    such code can do no harm, and mind that a text such as 1e999999 can take half a minute. A few
+    raise for a text that they cannot read (boxnet, coin_flip, prime_factorization), which stops
+    the run. Metadata that JSON changes, such as tuples, may no longer do: arc_agi and rearc then
+    call right answers wrong.
 
     Args:
         dataset: Name of the dataset in reasoning_gym, such as "chain_sum".
@@ -94,8 +95,8 @@ class Verifier:
         self._scorer()
         if self.dataset in _RUNS_CODE and not self.allow_eval:
             raise ValueError(
-                f"verifier: that of {self.dataset!r} may run the model's text or the task's file as "
-                "Python code. Where that can do no harm, such as in a container, give "
+                f"verifier: that of {self.dataset!r} may run the model's text or the task's file "
+                "as Python code. Where that can do no harm, such as in a container, give "
                 "allow_eval=True; or choose another dataset."
             )
 

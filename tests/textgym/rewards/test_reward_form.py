@@ -192,7 +192,7 @@ def test_only_a_whole_budget_without_repetition_has_the_best_score(byte_tokenize
 
 @pytest.mark.parametrize("n", [0, -1, 1.5, "2", True])
 def test_repetition_refuses_what_is_no_ngram(n):
-    with pytest.raises(ValueError, match="repetition: n is a whole number of tokens, at least 1"):
+    with pytest.raises(ValueError, match="repetition: n is a whole number of at least 1"):
         Repetition(n)
 
 

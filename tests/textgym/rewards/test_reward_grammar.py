@@ -121,7 +121,7 @@ def test_threads_have_linters_of_their_own():
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"dialect": "scottish"}, "grammar: dialect is one of american, .*, got 'scottish'"),
+        ({"dialect": "scottish"}, "grammar: dialect is 'american', .*, got 'scottish'"),
         ({"ignore": "Spelling"}, r"ignore is a list of kinds, such as .*, got 'Spelling'"),
         ({"ignore": ["Speling"]}, "'Speling'; did you mean 'Spelling'?"),
         ({"ignore": [3]}, "no kind of error to ignore is called 3"),

@@ -212,7 +212,7 @@ def test_keywords_refuses_what_is_no_list_of_words(words):
 
 @pytest.mark.parametrize("target", [0, -1, 2.5, "20", True])
 def test_length_refuses_what_is_no_length(target):
-    with pytest.raises(ValueError, match="length: target is a whole number of tokens, at least 1"):
+    with pytest.raises(ValueError, match="length: target is a whole number of at least 1"):
         rewards.make({"name": "length", "target": target})
 
 

@@ -1,10 +1,11 @@
 """Answers verified by reasoning_gym, from the file of a task to the reward of a token."""
 
+import ast
 import copy
 import inspect
 import json
-import re
 import sys
+import textwrap
 
 import gymnasium as gym
 import pytest
@@ -13,6 +14,7 @@ import reasoning_gym
 import textgym  # noqa: F401  # registers the environments
 from textgym import rewards
 from textgym.checks import check_reward
+from textgym.extras import MissingExtra
 from textgym.rewards.verifier import _RUNS_CODE, Verifier, find_answer
 from textgym.tasks import Example, Task
 
@@ -180,28 +182,47 @@ def test_bad_parameters_are_refused():
         rewards.make("verifier")
 
 
-def verifiers_that_run_code() -> set[str]:
-    """Datasets whose class stands in a file that calls eval or SymPy's parser on an answer."""
-    found = set()
-    for name, (kind, _) in reasoning_gym.factory.DATASETS.items():
-        source = inspect.getsource(sys.modules[kind.__module__])
-        if re.search(r"\b(eval|parse_expr)\(answer", source):
-            found.add(name)
-    return found
+def runs_code(function, kind, read):
+    """Whether a function evaluates anything, or one of reasoning_gym that it calls."""
+    read.add(function)
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    called = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    for name in {getattr(call, "id", None) or getattr(call, "attr", "") for call in called}:
+        ours = getattr(kind, name, None) or getattr(sys.modules[function.__module__], name, None)
+        if getattr(ours, "__module__", "").startswith("reasoning_gym"):
+            if ours not in read and runs_code(ours, kind, read):
+                return True
+        elif name in ("eval", "exec", "parse_expr", "sympify"):
+            return True
+    return False
 
 
-def test_a_verifier_that_would_run_the_text_is_refused():
-    assert verifiers_that_run_code() == _RUNS_CODE
+def test_a_verifier_that_would_run_the_text_or_the_file_is_refused():
+    kinds = {name: kind for name, (kind, _) in reasoning_gym.factory.DATASETS.items()}
+    found = {name for name, kind in kinds.items() if runs_code(kind.score_answer, kind, set())}
+    assert found == _RUNS_CODE
     for name in _RUNS_CODE:
-        with pytest.raises(ValueError, match=r"runs the model's text as Python code.*allow_eval"):
+        with pytest.raises(ValueError, match=r"may run the model's text or the task's file as Py"):
             Verifier(name)
+
+
+def test_what_a_file_holds_is_run_on_request_only(tmp_path):
+    made = tmp_path / "made"
+    harm = f"__import__('pathlib').Path({str(made)!r}).touch()"
+    for name, entry in (
+        ("bitwise_arithmetic", {"reference": "1", "metadata": {"problem": harm}}),
+        ("number_sorting", {"reference": harm, "metadata": {"direction": "ascending"}}),
+    ):
+        with pytest.raises(ValueError, match="allow_eval"):
+            Verifier(name)("[1]", "prompt", **entry)
+        assert not made.exists()
+        assert Verifier(name, allow_eval=True)("[1]", "prompt", **entry) < 1.0
+        made.unlink()
 
 
 def test_without_reasoning_gym_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "reasoning_gym", None)
-    with pytest.raises(
-        ModuleNotFoundError, match=r"reward 'verifier' needs .*'textgym\[verifier\]"
-    ):
+    with pytest.raises(MissingExtra, match=r"reward 'verifier' needs .*'textgym\[verifier\]"):
         Verifier("leg_counting")
 
 

@@ -19,6 +19,11 @@ def test_a_word_that_grows_is_paid_back():
     assert [score(text) for text in ("ju", "just", "justi", "just ice")] == [0.0, -1.0, 0.0, -1.0]
 
 
+def test_case_is_ignored_as_unicode_has_it():
+    assert BannedWords(["straße"])("Strasse, STRASSE, Straße") == -3.0
+    assert Keywords(["STRASSE", "Ὀδός"])("die straße, ΟΔΌΣ ὀδόσ") == 1.0
+
+
 @pytest.mark.parametrize("name", ["keywords", "banned_words"])
 @pytest.mark.parametrize("words", ["king", [], [""], [3], 3])
 def test_what_is_no_list_of_words_is_refused(name, words):
