@@ -13,9 +13,9 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from comparison import rewards, tasks
-from comparison.analysis import Result, compared, gain, unit
+from comparison.analysis import CONTROL, Result, gain, gain_error, learned_by, unit
 from comparison.run import TIMINGS
-from comparison.statistics import median_interval, smoothed
+from comparison.statistics import interval_over_rewards, smoothed
 from comparison.store import Store
 
 matplotlib.use("agg")
@@ -41,8 +41,8 @@ def learning_curves(found: Sequence[Result], path: Path) -> None:
             axis.plot(thousands, scores.mean(0), color=color, ls=LINES[timing], label=timing)
         comparison = result.comparison
         if any(comparison.learned):
-            axis.axhline(comparison.target, color="0.35", lw=0.7, ls=":")
-        axis.set_title(result.name, loc="left", fontsize=9)
+            axis.axhline(comparison.smaller.target, color="0.35", lw=0.7, ls=":")
+        axis.set_title(_named(result.name), loc="left", fontsize=9)
     _finish(figure, panels, "thousand tokens learned from", "mean score of a text")
     _save(figure, path)
 
@@ -58,27 +58,36 @@ def score_against_kl(store: Store, found: Sequence[Result], path: Path) -> None:
             axis.plot(kl, gained, color=COLORS[timing], ls=LINES[timing], label=timing)
             axis.plot(kl[-1], gained[-1], "o", color=COLORS[timing], ms=4)
         axis.axhline(0, color="0.35", lw=0.7, ls=":")
-        axis.set_title(result.name, loc="left", fontsize=9)
+        axis.set_title(_named(result.name), loc="left", fontsize=9)
     _finish(figure, panels, "KL from the base model, nats a text", "gain, std. dev. of base texts")
     _save(figure, path)
 
 
 def token_ratios(found: Sequence[Result], generator: np.random.Generator, path: Path) -> None:
     """How many times as many tokens delayed needs, a line a reward, with intervals."""
-    shown = sorted(compared(found), key=lambda result: result.comparison.ratio)
-    figure, axis = plt.subplots(figsize=(6.2, 1.3 + 0.24 * len(shown)), layout="constrained")
+    shown = sorted(
+        (result for result in found if any(result.comparison.learned)),
+        key=lambda result: result.comparison.smaller.ratio,
+    )
+    figure, axis = plt.subplots(figsize=(6.2, 1.5 + 0.24 * len(shown)), layout="constrained")
     for place, result in enumerate(shown):
-        ratio, (low, high) = result.comparison.ratio, result.interval
-        color = COLORS["immediate" if ratio >= 1 else "delayed"]
-        bound = not all(result.comparison.learned)
+        ratio, (low, high) = result.comparison.smaller.ratio, result.interval
+        told = result.verdict in ("immediate faster", "delayed faster")
+        color = COLORS["immediate" if ratio >= 1 else "delayed"] if told else "0.45"
+        immediate, delayed = result.comparison.learned
+        marker = "o" if immediate and delayed else ">" if immediate else "<"
+        if not (immediate and delayed):
+            color = COLORS["immediate" if immediate else "delayed"]
         axis.plot([low, high], [place, place], color=color, lw=1.6, alpha=0.6)
-        axis.plot(ratio, place, "o", color=color, ms=6, mfc="white" if bound else color, mew=1.4)
-    if shown:
-        median = float(np.median([result.comparison.ratio for result in shown]))
-        low, high = median_interval([result.resampled for result in shown], generator)
-        axis.axvspan(low, high, color="0.88", lw=0, zorder=0)
+        axis.plot(ratio, place, marker, color=color, ms=6, mfc=color if told else "white", mew=1.4)
+    both = learned_by(found, "both")
+    if both:
+        median = float(np.median([result.comparison.smaller.ratio for result in both]))
+        spread = [result.resampled.smaller for result in both]
+        low, high = interval_over_rewards(spread, np.median, generator)
+        axis.axvspan(low, high, color="0.9", lw=0, zorder=0)
         axis.axvline(median, color="0.45", lw=1.2, zorder=0)
-        text = f"median {median:.2g} [{low:.2g}, {high:.2g}]"
+        text = f"median where both learned {median:.2f} [{low:.2f}, {high:.2f}]"
         axis.annotate(
             text, (median, 1.01), xycoords=("data", "axes fraction"), ha="center", fontsize=8
         )
@@ -86,15 +95,16 @@ def token_ratios(found: Sequence[Result], generator: np.random.Generator, path: 
     axis.set_xscale("log", base=2)
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.xaxis.set_minor_formatter(NullFormatter())
-    axis.set_yticks(range(len(shown)), [result.name for result in shown], fontsize=8)
+    axis.set_yticks(range(len(shown)), [_named(result.name) for result in shown], fontsize=8)
     axis.set_ylim(-0.7, len(shown) - 0.3)
     axis.set_xlabel("tokens that delayed needs for each that immediate needs")
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(axis="x", alpha=0.25)
     figure.suptitle(
-        "Above 1, immediate reward is faster. Lines: 95% intervals.\n"
-        "Hollow: only one side learned, and the ratio is a bound.",
-        fontsize=9,
+        "Right of 1, immediate reward is faster. Lines: 95% intervals.\n"
+        "Filled: every seed of one side is faster too. Hollow grey: no clear difference.\n"
+        "Arrows: only one side learned; the ratio is a bound, and may lie further that way.",
+        fontsize=8,
         x=0.02,
         ha="left",
     )
@@ -122,15 +132,21 @@ def judged(store: Store, timing: str, path: Path) -> None:
         layout="constrained",
     )
     for axis, (task, trained, judges) in zip(axes[0], groups, strict=True):
-        cells = np.array([[_change(store, n, timing, judge) for judge in judges] for n in trained])
+        cells, errors = np.array(
+            [[_change(store, n, timing, judge) for judge in judges] for n in trained]
+        ).transpose(2, 0, 1)
         image = axis.imshow(cells, cmap="RdBu", vmin=-2, vmax=2)
         for (row, column), change in np.ndenumerate(cells):
-            color = "white" if abs(change) > 1.3 else "black"
-            text = f"{round(change, 1) + 0.0:.1f}"  # never -0.0
-            axis.text(column, row, text, ha="center", va="center", fontsize=6, c=color)
+            if abs(change) < 2 * errors[row, column]:
+                place = (column - 0.5, row - 0.5)
+                axis.add_patch(Rectangle(place, 1, 1, color="0.93", lw=0))
+                color = "0.6"
+            else:
+                color = "white" if abs(change) > 1.3 else "black"
+            axis.text(column, row, _short(change), ha="center", va="center", fontsize=6, c=color)
             if trained[row] == judges[column]:
                 place = (column - 0.5, row - 0.5)
-                axis.add_patch(Rectangle(place, 1, 1, fill=False, lw=1.2, clip_on=False))
+                axis.add_patch(Rectangle(place, 1, 1, fill=False, lw=1.2, clip_on=False, zorder=3))
         axis.set_xticks(range(len(judges)), judges, rotation=90, fontsize=8)
         axis.set_yticks(range(len(trained)), trained, fontsize=8)
         axis.tick_params(length=0)
@@ -139,14 +155,31 @@ def judged(store: Store, timing: str, path: Path) -> None:
         axis.set_xlabel("judged by", fontsize=9)
     axes[0, 0].set_ylabel(f"trained with ({timing})", fontsize=9)
     bar = figure.colorbar(image, ax=axes[0].tolist(), extend="both", extendfrac=0.03, aspect=40)
-    bar.set_label("change of the mean score,\nstd. deviations of base texts", fontsize=8)
+    bar.set_label(
+        "change of the mean score,\nstd. deviations of base texts;\ngrey: within 2 std. errors",
+        fontsize=8,
+    )
     bar.ax.tick_params(labelsize=7)
     _save(figure, path)
 
 
-def _change(store: Store, name: str, timing: str, judge: str) -> float:
+def _change(store: Store, name: str, timing: str, judge: str) -> tuple[float, float]:
     gains = gain(store, name, timing, judge)
-    return float(gains.mean()) + 0.0 if len(gains) else float("nan")
+    if not len(gains):
+        return float("nan"), float("nan")
+    return float(gains.mean()), gain_error(store, name, timing, judge)
+
+
+def _short(change: float) -> str:
+    """At most four characters, which is what a cell has room for."""
+    if np.isnan(change):
+        return ""
+    digits = 1 if abs(change) < 9.95 else 0
+    return f"{round(change, digits) + 0.0:.{digits}f}"  # never -0.0
+
+
+def _named(name: str) -> str:
+    return f"{name} (control)" if name in CONTROL else name
 
 
 def _grid(count: int) -> tuple[Any, list[Any]]:

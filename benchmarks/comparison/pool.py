@@ -54,10 +54,11 @@ def carry_out(runs: Sequence[Run], store: Store, pool: ProcessPoolExecutor) -> l
         for done, future in enumerate(as_completed(futures), 1):
             run = futures[future]
             left = (time.perf_counter() - began) / done * (len(missing) - done)
-            head = f"{done}/{len(missing)}  {run.reward}, {run.timing}, seed {run.seed}"
+            what = f"{run.reward}, {run.timing}, lambda {run.gae_lambda:g}, seed {run.seed}"
+            head = f"{done}/{len(missing)}  {what}"
             error = future.exception()
             if error is not None:
-                failures.append(f"{run.key}: {type(error).__name__}: {error}")
+                failures.append(f"{what}: {type(error).__name__}: {error}")
                 _say(f"{head}: [bold red]{type(error).__name__}[/]")
                 continue
             row, curve = future.result()

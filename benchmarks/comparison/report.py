@@ -1,4 +1,4 @@
-"""The tables, in Markdown."""
+"""The report, in Markdown: the answer, a table a question, and what a sceptic should know."""
 
 from __future__ import annotations
 
@@ -7,227 +7,192 @@ from typing import Any
 
 import numpy as np
 
-from comparison import rewards, statistics
+from comparison import base, notes, rewards
 from comparison.analysis import (
     Result,
-    compared,
+    changed_judges,
     effort,
     gain,
-    pilot_table,
-    ratios,
+    gain_error,
     threshold,
+    unit,
 )
+from comparison.answer import answer, faster
+from comparison.markdown import head, named, number, picture, row, spread
+from comparison.pilot import pilot
 from comparison.run import TIMINGS
-from comparison.scales import HEAVIEST
+from comparison.same_lambda import same_lambda
 from comparison.store import Store
 
-
-def pilot(store: Store) -> list[str]:
-    """Which lambda suits which timing."""
-    if not store.runs:
-        return []
-    table = pilot_table(store)
-    names = list(next(iter(table.values())))
-    seeds = sorted({str(row["seed"]) for row in store.runs})
-    tokens = sorted({f"{row['total_timesteps']:,}" for row in store.runs})
-    lines = [
-        "## The pilot: lambda",
-        "",
-        "Mean of the learning curve above its start, in standard deviations of base texts. Seeds: "
-        f"{', '.join(seeds)}, which the comparison does not use; {', '.join(tokens)} tokens a run.",
-        "",
-        *_head("timing", "lambda", *names, "mean"),
-    ]
-    for (timing, lam), gains in table.items():
-        mean = np.mean(list(gains.values()))
-        best = max(np.mean(list(g.values())) for (t, _), g in table.items() if t == timing)
-        cells = [f"{gains[name]:.2f}" for name in names]
-        shown = f"**{mean:.2f}**" if mean == best else f"{mean:.2f}"
-        lines.append(_row(timing, f"{lam:g}", *cells, shown))
-    return [*lines, ""]
+WHAT = """\
+A small language model is trained with many reward functions, each one in two ways: **immediate**
+pays at every token what the text has gained in score by it, **delayed** pays the whole score with
+the last token. A text's score is the same both ways; only when it is paid differs. All else is the
+same for both but one setting, lambda, which says how far ahead a reward is credited: what is
+compared is immediate at lambda {immediate:g} against delayed at lambda {delayed:g}."""
 
 
 def report(
     store: Store,
     found: Sequence[Result],
+    other: tuple[Store, Sequence[Result]],
     settings: Mapping[str, Any],
+    lambdas: Mapping[str, float],
     machine: Mapping[str, Any],
     pilot_store: Store,
+    stem: str,
     generator: np.random.Generator,
 ) -> str:
-    """All of it."""
+    """All of it.
+
+    Args:
+        store: Has the runs that are compared, and the base model's scores.
+        found: What came out of them.
+        other: The same, where immediate had the lambda of delayed.
+        settings: What all runs have in common.
+        lambdas: By timing.
+        machine: What it ran on.
+        pilot_store: Has the runs that tried lambdas.
+        stem: What the files of the pictures begin with.
+        generator: Draws the rewards of intervals.
+    """
     lines = ["# Which reward teaches what, and how much does immediate beat delayed?", ""]
-    lines += [f"{key}: {value}  " for key, value in machine.items()]
-    lines += ["", "Settings: " + ", ".join(f"{k} {v}" for k, v in settings.items()) + ".", ""]
+    lines += [" ".join(WHAT.format(**lambdas).split()), ""]
     if found:
-        lines += _answer(store, found, generator)
-        lines += _by_reward(store, found)
+        lines += answer(store, found, other[1], lambdas, generator)
+        lines += faster(found, stem)
+        lines += _held_out(store, found, stem)
         lines += _efforts(store, found)
-        lines += _notes(store, found)
-    lines += pilot(pilot_store)
-    return "\n".join(lines)
+        lines += _texts(store, found, stem)
+        lines += same_lambda(store, found, other, lambdas)
+    lines += pilot(pilot_store, store)
+    lines += notes.of(store, [result.name for result in found], changed_judges(store))
+    lines += ["## Settings and machine", ""]
+    lines += [f"- {key}: {value}" for key, value in (*settings.items(), *machine.items())]
+    return "\n".join([*lines, ""])
 
 
-def pictures(stem: str) -> str:
-    """The pictures, at the end of the report."""
-    names = {
-        "curves": "Learning curves: mean over the seeds, and their range; dotted, the score by "
-        "which tokens are compared",
-        "ratios": "Tokens that delayed needs for each that immediate needs",
-        "judged_immediate": "What an immediate reward (row) does to all scores (columns)",
-        "judged_delayed": "What a delayed reward (row) does to all scores (columns)",
-        "kl": "What a gain costs in distance from the base model",
-    }
-    return "\n".join(f"![{text}]({stem}_{name}.png)\n" for name, text in names.items())
-
-
-def _answer(store: Store, found: Sequence[Result], generator: np.random.Generator) -> list[str]:
-    shown = compared(found)
-    lines = ["## Immediate against delayed", ""]
-    if shown:
-        median = np.median([result.comparison.ratio for result in shown])
-        low, high = statistics.median_interval([result.resampled for result in shown], generator)
-        lines += [
-            f"**To reach the same score, delayed reward needs {median:.2f} times as many tokens** "
-            f"(95% interval {low:.2f} to {high:.2f}; median of {len(shown)} rewards).",
-            "",
-            f"The score to reach is {statistics.SHARE:.0%} of the smaller of both gains; the final "
-            f"level is the mean of the last {statistics.FINAL} rollouts. With other shares the "
-            "median ratio is "
-            + ", ".join(f"{np.median(ratios(shown, s)):.2f} ({s:.0%})" for s in (0.5, 0.75, 1.0))
-            + ".",
-            "",
-        ]
-    for timing in TIMINGS:
-        gains = [gain(store, result.name, timing, result.name) for result in found]
-        seeds = min(map(len, gains))
-        table = np.stack([of_reward[:seeds] for of_reward in gains], axis=1)
-        low, high = statistics.iqm_interval(table, generator)
-        lines.append(
-            f"- {timing}: interquartile mean of the gain on held-out prompts "
-            f"{statistics.iqm(table):.2f} standard deviations of base texts [{low:.2f}, {high:.2f}]"
-        )
-    lines.append("")
-    for verdict in sorted({result.verdict for result in found}):
-        names = [result.name for result in found if result.verdict == verdict]
-        lines.append(f"- {verdict}: {', '.join(names)}")
-    return [*lines, ""]
-
-
-def _by_reward(store: Store, found: Sequence[Result]) -> list[str]:
+def _held_out(store: Store, found: Sequence[Result], stem: str) -> list[str]:
+    names = [result.name for result in found]
+    floored = [n for n in names if unit(store, n) > base.score(store, n).std]
+    count = max(base.score(store, name).count for name in names)
+    errors = [gain_error(store, n, t, n) for n in names for t in TIMINGS]
     lines = [
-        "## Each reward",
+        "## How far does each reward get?",
         "",
-        "Mean score of the held-out texts before and after (mean over seeds ± standard "
-        "deviation); i is immediate, d delayed. A weight makes the scores of base texts spread as "
-        "those of sentiment do; a reward that scores them all the same keeps the weight 1.",
+        f"Mean score of texts on held-out prompts: of the base model ({count} texts a task), and "
+        "after training (mean over seeds ± their standard deviation). The gain is in standard "
+        "deviations of the base model's texts"
+        + (
+            f", but these count as at least {base.SMALLEST_UNIT:.0%} of the width of the reward's "
+            f"range ({', '.join(floored)})"
+            if floored
+            else ""
+        )
+        + f". A gain has a standard error of about {np.median(errors):.2f} (median).",
         "",
-        *_head(
-            *("reward", "task", "weight", "before", "after, i", "after, d"),
-            *("tokens d / i", "95%", "verdict", "KL, i", "KL, d"),
-            *("distinct-2, i", "distinct-2, d", "length, i", "length, d", "s a run, i", "s, d"),
+        *head(
+            *("reward", "task", "base model", "after immediate", "after delayed"),
+            *("gain, immediate", "gain, delayed"),
         ),
     ]
-    for result in found:
-        name, entry = result.name, rewards.REWARDS[result.name]
-
-        def both(column: str, digits: int, name: str = name) -> list[str]:
-            return [
-                f"{store.column(column, reward=name, timing=timing).mean():.{digits}f}"
-                for timing in TIMINGS
-            ]
-
-        after = [
-            _spread(store.column(f"after: {name}", reward=name, timing=timing))
-            for timing in TIMINGS
-        ]
-        ratio, bounds = "—", "—"
-        if any(result.comparison.learned):
-            low, high = result.interval
-            ratio, bounds = f"{result.comparison.ratio:.2f}", f"{low:.2f} to {high:.2f}"
+    for name in names:
+        after = [store.column(f"after: {name}", reward=name, timing=timing) for timing in TIMINGS]
+        gains = [gain(store, name, timing, name).mean() for timing in TIMINGS]
         lines.append(
-            _row(
-                *(name, entry.task, f"{store.scales[name]['weight']:.2f}"),
-                f"{store.column(f'before: {name}', reward=name).mean():.3f}",
-                *(*after, ratio, bounds, result.verdict),
-                *both("kl", 1),
-                *both("distinct_2", 2),
-                *both("length", 1),
-                *both("seconds", 0),
+            row(
+                *(named(name), rewards.REWARDS[name].task),
+                f"{base.score(store, name).mean:.3f}",
+                *(spread(scores) for scores in after),
+                *(f"{value:+.2f}" for value in gains),
             )
         )
-    return [*lines, ""]
+    cells = [
+        gain_error(store, name, timing, judge)
+        for name in names
+        for timing in TIMINGS
+        for judge in rewards.of_task(rewards.REWARDS[name].task)
+        if np.isfinite(store.column(f"after: {judge}", reward=name, timing=timing)).all()
+    ]
+    lines += [
+        "",
+        "The next two pictures say what training with one reward (row) does to the scores that all "
+        "rewards of the task give (columns), in the same unit. One standard error of a cell is "
+        f"about {np.median(cells):.2f} (median; from the spread over seeds, but at least that of "
+        "as many base texts, and the error of the base model's mean). Cells within two standard "
+        "errors of nothing are grey; of cells in which nothing has changed, one in twenty is not "
+        "grey by chance.",
+        "",
+    ]
+    for timing in TIMINGS:
+        lines += picture(stem, f"judged_{timing}", f"Trained with {timing} reward, judged by all")
+    return lines
 
 
 def _efforts(store: Store, found: Sequence[Result]) -> list[str]:
     lines = [
-        "## What it takes to learn a reward",
+        "## What does it take to learn a reward?",
         "",
-        "Until the mean curve reaches the threshold: one standard deviation above the mean of "
-        "base texts where nothing else is said in the table of rewards. Seconds are processor time "
-        "of one thread.",
+        "Until the mean learning curve reaches a threshold. It is the score 0.5 where an answer is "
+        "right or wrong; elsewhere it lies one standard deviation above the mean of base texts, "
+        "but not more than half of the way from there to the highest score there is. Seconds are "
+        "processor time of one thread, until the last of these tokens is written. A dash is never "
+        "within the budget.",
         "",
-        *_head(
-            *("reward", "threshold", "tokens, i", "tokens, d", "updates, i", "updates, d"),
-            *("seconds, i", "seconds, d"),
+        *head(
+            *("reward", "threshold", "tokens, immediate", "tokens, delayed"),
+            *("seconds, immediate", "seconds, delayed"),
         ),
     ]
     for result in found:
         target = threshold(store, result.name)
         efforts = [effort(result, timing, target) for timing in TIMINGS]
-        rollout = result.tokens[1] - result.tokens[0]
         lines.append(
-            _row(
-                result.name,
+            row(
+                named(result.name),
                 f"{target:.3f}",
-                *(_number(tokens) for tokens, _ in efforts),
-                *(_number(np.ceil(tokens / rollout)) for tokens, _ in efforts),
-                *(_number(seconds) for _, seconds in efforts),
+                *(number(tokens) for tokens, _ in efforts),
+                *(number(seconds) for _, seconds in efforts),
             )
         )
     return [*lines, ""]
 
 
-def _notes(store: Store, found: Sequence[Result]) -> list[str]:
-    names = [result.name for result in found]
-    by_weight = {
-        "scored all base texts alike and have the weight 1": [
-            name for name in names if store.scales[name]["std"] < 1e-6
-        ],
-        f"have the largest weight allowed, {HEAVIEST:g}, and so spread less than sentiment": [
-            name for name in names if store.scales[name]["weight"] >= HEAVIEST
-        ],
-    }
-    lines = ["## Notes", ""]
-    lines += [f"- {', '.join(which)}: {what}." for what, which in by_weight.items() if which]
-    return [
-        *lines,
-        "- Curves begin with the mean of base texts on training prompts. What ended in the first "
-        "rollout of a run is no fair draw of these: long texts were still being written.",
-        "- Gained is what lies above that, with the noise at two standard errors of a mean over "
-        "seeds. If only one timing gained more, the other is counted with the whole budget, and "
-        "the ratio is a bound.",
-        "- Intervals draw seeds anew, and for the median rewards too. Few seeds make the interval "
-        "of a single reward too narrow; that of the median is the one to go by.",
-        "- In sums and choices the model first learned from random answers how an answer looks, "
-        "and not which one is right; as it is, it would never give any.",
-        "- Most of the dialogue was in the built-in model's pre-training; held out are prompts, "
-        "from the training with rewards.",
+def _texts(store: Store, found: Sequence[Result], stem: str) -> list[str]:
+    of_task: dict[str, list[str]] = {}
+    for result in found:
+        of_task.setdefault(rewards.REWARDS[result.name].task, []).append(result.name)
+    lines = [
+        "## What does it do to the texts?",
         "",
+        "Of held-out texts: their mean length in tokens, and distinct-2, the share of different "
+        "pairs among all pairs of neighbouring words, which falls when texts repeat themselves and "
+        "each other. Longer texts have a lower distinct-2 by themselves, so that it compares only "
+        "models of like lengths; the runs keep the number and not the texts, from which it could "
+        "be taken over a fixed number of words. KL is how far the model has moved from the base "
+        "model, in nats a text, in the last rollout.",
+        "",
+        *head(
+            *("trained with", "length, immediate", "length, delayed"),
+            *("distinct-2, immediate", "distinct-2, delayed", "KL, immediate", "KL, delayed"),
+        ),
     ]
+    for task, names in of_task.items():
+        length, distinct = (base.level(store, task, what).mean for what in ("length", "distinct_2"))
+        both = [f"{length:.1f}"] * 2 + [_share(distinct)] * 2
+        lines.append(row(f"*nothing ({task})*", *both, "0", "0"))
+        for name in names:
+            lengths, shares, kls = (
+                [store.column(column, reward=name, timing=timing).mean() for timing in TIMINGS]
+                for column in ("length", "distinct_2", "kl")
+            )
+            cells = [f"{mean:.1f}" for mean in lengths]
+            cells += [_share(mean) for mean in shares]
+            cells += [f"{mean:.1f}" for mean in kls]
+            lines.append(row(named(name), *cells))
+    text = "What a gain costs in distance from the base model; the dot is where training ends"
+    return [*lines, "", *picture(stem, "kl", text)]
 
 
-def _spread(values: Any) -> str:
-    return f"{values.mean():.3f} ± {values.std(ddof=1):.3f}"
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if np.isfinite(value) else "—"
-
-
-def _head(*cells: str) -> list[str]:
-    return [_row(*cells), "|" + "|".join("--:" if i else "---" for i in range(len(cells))) + "|"]
-
-
-def _row(*cells: str) -> str:
-    return "| " + " | ".join(cells) + " |"
+def _share(distinct: float) -> str:
+    return f"{distinct:.2f}" if distinct else "—"  # texts of one word have no pairs

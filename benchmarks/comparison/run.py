@@ -53,12 +53,6 @@ class Run:
         """The task's name."""
         return rewards.REWARDS[self.reward].task
 
-    @property
-    def key(self) -> str:
-        """Tells this run from all others of a comparison."""
-        parts = (self.reward, self.timing, self.algorithm, f"{self.gae_lambda:g}", str(self.seed))
-        return "|".join(parts)
-
 
 @dataclass(frozen=True)
 class Point:

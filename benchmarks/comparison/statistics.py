@@ -8,8 +8,9 @@ its dependency arch, and pinning pandas for the sake of a trimmed mean is not wo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +22,30 @@ FINAL = 3
 """Rollouts over which the final level is taken."""
 
 SHARE = 0.9
-"""Of the smaller of the two gains, what has to be reached."""
+"""Of a gain, what has to be reached."""
 
 RESAMPLES = 1_000
 LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Race:
+    """How long both timings take to a target.
+
+    Attributes:
+        target: The score to reach.
+        immediate: Tokens learned from until the target; the whole budget if it was not reached.
+        delayed: The same.
+    """
+
+    target: float
+    immediate: float
+    delayed: float
+
+    @property
+    def ratio(self) -> float:
+        """Tokens that delayed needs for each that immediate needs."""
+        return self.delayed / self.immediate
 
 
 @dataclass(frozen=True)
@@ -32,28 +53,41 @@ class Comparison:
     """Immediate against delayed, for one reward.
 
     Attributes:
-        immediate: Tokens learned from until the target; the whole budget if it was not reached.
-        delayed: The same.
-        target: The score to reach.
         gains: Final level above the start, of immediate and delayed.
         noise: The gain that chance explains.
+        smaller: The race to a share of the smaller of both gains; the same as `larger` where not
+            both learned.
+        larger: The race to a share of the larger of both gains.
+        behind: Whether immediate never gets to where delayed ends, and the other way round.
     """
 
-    immediate: float
-    delayed: float
-    target: float
     gains: tuple[float, float]
     noise: float
-
-    @property
-    def ratio(self) -> float:
-        """Tokens that delayed needs for each that immediate needs."""
-        return self.delayed / self.immediate
+    smaller: Race
+    larger: Race
+    behind: tuple[bool, bool]
 
     @property
     def learned(self) -> tuple[bool, bool]:
         """Whether immediate and delayed gained more than chance explains."""
         return self.gains[0] > self.noise, self.gains[1] > self.noise
+
+
+@dataclass(frozen=True)
+class Resamples:
+    """What comes out with seeds drawn anew, each (RESAMPLES,).
+
+    Attributes:
+        smaller: Ratios of the race to a share of the smaller gain.
+        larger: Ratios of the race to a share of the larger gain.
+        immediate_behind: 1 where immediate never gets to where delayed ends, else 0.
+        delayed_behind: The other way round.
+    """
+
+    smaller: Array
+    larger: Array
+    immediate_behind: Array
+    delayed_behind: Array
 
 
 def smoothed(curve: Array) -> Array:
@@ -102,52 +136,93 @@ def compare(
 ) -> Comparison:
     """Compare two mean curves by a definition that would be the same if they changed places.
 
-    The target lies above the common start (the base model, the mean of both first points) by a
-    share of the smaller of the two gains, but at least by the noise. Where only one side learned
-    more than noise, the other is counted with the whole budget, so that the ratio is a bound.
+    Targets lie above the common start (the base model, the mean of both first points) by a share
+    of a gain, but at least by the noise. A side that learned and does not reach the target, and
+    one that did not learn, is counted with the whole budget, so that the ratio is a bound. Where
+    only one side learned, a share of the smaller gain would be noise, which the other passes in
+    its first update: the target then is the share of the learner's gain in both races.
 
     Args:
         tokens: Tokens learned from, (T,).
         immediate: Mean scores over the seeds, (T,).
         delayed: The same.
-        share: How much of the smaller gain.
+        share: How much of the gain.
         noise: The gain that chance explains; see `noise_of`.
     """
     start = (immediate[0] + delayed[0]) / 2
-    gains = [float(curve[-FINAL:].mean() - start) for curve in (immediate, delayed)]
-    target = float(start + max(share * min(gains), noise))
-    needed = [
-        min(tokens_to_reach(tokens, smoothed(curve), target), float(tokens[-1]))
-        for curve in (immediate, delayed)
-    ]
-    return Comparison(needed[0], needed[1], target, (gains[0], gains[1]), noise)
+    budget = float(tokens[-1])
+    ends = [float(curve[-FINAL:].mean()) for curve in (immediate, delayed)]
+    curves = [smoothed(curve) for curve in (immediate, delayed)]
+    gains = [end - float(start) for end in ends]
+    learned = [gain > noise for gain in gains]
+
+    def race(gain: float) -> Race:
+        target = float(start) + max(share * gain, noise)
+        needed = [
+            min(tokens_to_reach(tokens, curve, target), budget) if learns else budget
+            for curve, learns in zip(curves, learned, strict=True)
+        ]
+        return Race(target, needed[0], needed[1])
+
+    larger = race(max(gains))
+    return Comparison(
+        gains=(gains[0], gains[1]),
+        noise=noise,
+        smaller=race(min(gains)) if all(learned) else larger,
+        larger=larger,
+        behind=(bool(curves[0].max() < ends[1]), bool(curves[1].max() < ends[0])),
+    )
 
 
-def ratio_resamples(
+def resample(
     tokens: Array, immediate: Array, delayed: Array, generator: np.random.Generator
-) -> Array:
-    """Ratios with seeds drawn anew, (RESAMPLES,); the noise is that of all seeds."""
+) -> Resamples:
+    """Compare with seeds drawn anew; the noise is that of all seeds."""
     noise = noise_of(immediate, delayed)
-    ratios = np.empty(RESAMPLES)
-    for i in range(RESAMPLES):
+    rows = []
+    for _ in range(RESAMPLES):
         means = [
             scores[generator.integers(len(scores), size=len(scores))].mean(0)
             for scores in (immediate, delayed)
         ]
-        ratios[i] = compare(tokens, means[0], means[1], noise=noise).ratio
-    return ratios
+        drawn = compare(tokens, means[0], means[1], noise=noise)
+        rows.append((drawn.smaller.ratio, drawn.larger.ratio, *drawn.behind))
+    return Resamples(*np.array(rows, np.float64).T)
 
 
-def median_interval(ratios: Sequence[Array], generator: np.random.Generator) -> tuple[float, float]:
-    """The interval of the median over rewards, with seeds and rewards drawn anew.
+def all_before(first: Array, second: Array) -> bool:
+    """Whether every seed of the first reaches the target before any seed of the second.
 
     Args:
-        ratios: Resampled ratios of each reward, R arrays (RESAMPLES,).
+        first: Tokens until the target, (S,); infinite where it is never reached.
+        second: The same.
+    """
+    return bool(first.max() < second.min())
+
+
+def chance_of_order(seeds: int) -> float:
+    """How likely all seeds of one side come before all of the other, if the sides do not differ.
+
+    Either side may be the first. All orders of the seeds are equally likely then.
+    """
+    return 2 / comb(2 * seeds, seeds)
+
+
+def interval_over_rewards(
+    resampled: Sequence[Array],
+    statistic: Callable[..., Array],
+    generator: np.random.Generator,
+) -> tuple[float, float]:
+    """The interval of a median or mean over rewards, with seeds and rewards drawn anew.
+
+    Args:
+        resampled: Resampled numbers of each reward, R arrays (RESAMPLES,).
+        statistic: `np.median` or `np.mean`.
         generator: Draws the rewards.
     """
-    of_rewards = np.stack(ratios)  # (R, RESAMPLES)
+    of_rewards = np.stack(resampled)  # (R, RESAMPLES)
     drawn = generator.integers(len(of_rewards), size=of_rewards.shape)
-    return interval(np.median(np.take_along_axis(of_rewards, drawn, 0), axis=0))
+    return interval(statistic(np.take_along_axis(of_rewards, drawn, 0), axis=0))
 
 
 def iqm(scores: Array) -> float:

@@ -20,17 +20,18 @@ _KEY = ("reward", "timing", "algorithm", "gae_lambda", "seed", "total_timesteps"
 
 
 class Store:
-    """Runs, their curves and the scales of the rewards, in three files beside each other.
+    """Runs, their curves, the scales of the rewards and the base model, in files side by side.
 
     Args:
-        path: The file of the runs, `NAME.csv`; `NAME_curves.csv` and `NAME_scales.csv` are the
-            others. What they hold is read.
+        path: The file of the runs, `NAME.csv`; `NAME_curves.csv`, `NAME_scales.csv` and
+            `NAME_base.csv` are the others. What they hold is read.
 
     Attributes:
         runs: A row a run: what it was told, what it took, and how its texts were judged before
             and after training.
         curves: A row a rollout of a run.
         scales: A row a reward.
+        base: A row for each number that is known of the base model's held-out texts.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,6 +40,7 @@ class Store:
         finished = {_key(row) for row in self.runs}
         self.curves = [row for row in _read(self._beside("curves")) if _key(row) in finished]
         self.scales = {row["reward"]: row for row in _read(self._beside("scales"))}
+        self.base = {_measure(row): row for row in _read(self._beside("base"))}
 
     def has(self, run: Run) -> bool:
         """Whether a run is finished."""
@@ -57,6 +59,11 @@ class Store:
         """Keep the scales of some rewards."""
         self.scales |= {row["reward"]: row for row in rows}
         _write(self._beside("scales"), list(self.scales.values()))
+
+    def add_base(self, rows: Iterable[Row]) -> None:
+        """Keep what was measured of the base model."""
+        self.base |= {_measure(row): row for row in rows}
+        _write(self._beside("base"), list(self.base.values()))
 
     def only(self, tokens: int, seeds: int, lambdas: Mapping[str, float]) -> None:
         """Look at runs with so many tokens, seeds below a number, and these lambdas by timing.
@@ -97,6 +104,10 @@ def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(row[name] for name in _KEY)
 
 
+def _measure(row: Mapping[str, Any]) -> tuple[str, str]:
+    return row["task"], row["measure"]
+
+
 def _read(path: Path) -> list[Row]:
     if not path.is_file():
         return []
@@ -119,5 +130,6 @@ def _write(path: Path, rows: Sequence[Row]) -> None:
     writer = csv.DictWriter(text, list(columns), lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+        # All digits, so that a report is the same before and after the files were read again.
+        writer.writerow({k: repr(float(v)) if isinstance(v, float) else v for k, v in row.items()})
     atomic_write(path, text.getvalue())

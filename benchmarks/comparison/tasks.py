@@ -70,6 +70,8 @@ def choices() -> Task:
     """Say which of two numbers is the sum, A or B; each is right in half of the prompts.
 
     The model knows that an answer is a letter (`warm_start`). Guessing pays nothing on average.
+    The smaller of the two numbers is always the right one, so that this can be learned by
+    comparing them, without adding.
     """
     examples = {}
     for a, b in product(range(10), repeat=2):
