@@ -1,9 +1,12 @@
 """Ratings by people: a server with a page on which they rate, and a store of what they said.
 
-    python -m textgym.ratings --port 8000 --store ratings.jsonl
+    textgym rate --port 8000 --store ratings.jsonl
+    textgym train --reward ratings --timing delayed
 
-Then train with `reward="ratings"` and open the page. `textgym.ratings.protocol` says how to put
-another service in its place, `textgym.rewards.ratings` how training waits or goes on.
+The first serves the page (`python -m textgym.ratings` does so too and needs no extras), the second
+trains: `reward="ratings", timing="delayed"` in Python. Without `timing="delayed"` a text is sent
+to the raters again at every token. `textgym.ratings.protocol` says how to put another service in
+the page's place, `textgym.rewards.ratings` how training waits or goes on.
 """
 
 from textgym.ratings.protocol import DEFAULT_PORT, Submission

@@ -1,4 +1,4 @@
-"""`python -m textgym.ratings`: let people rate texts."""
+"""Let people rate texts: `textgym rate`, without the extras that the command needs."""
 
 from __future__ import annotations
 

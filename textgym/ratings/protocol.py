@@ -27,6 +27,9 @@ DEFAULT_PORT = 8000
 
 RATE_PATH = "/rate"
 
+DEFAULT_URL = f"http://127.0.0.1:{DEFAULT_PORT}{RATE_PATH}"
+"""Where `textgym rate` takes texts unless told otherwise."""
+
 LARGEST_REQUEST = 8 << 20
 """Bytes of a request's body that the server of this package takes."""
 

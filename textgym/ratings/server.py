@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import shlex
+import socket
 import sys
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from textgym.ratings.page import CONTENT_SECURITY_POLICY, PAGE
 from textgym.ratings.protocol import (
     DEFAULT_PORT,
+    DEFAULT_URL,
     LARGEST_REQUEST,
     RATE_PATH,
     ProtocolError,
@@ -38,20 +41,24 @@ def serve(
         host: The address to listen on.
 
     Raises:
-        OSError: If the port is taken.
-        ValueError: If the file holds something else than ratings.
+        OSError: If the port is taken, or the address unknown.
+        ValueError: If the file holds something else than ratings, or there is no such port.
     """
     with RatingServer(port, store, host) as server:
         print(f"Rate texts at {server.url}/ - ratings are kept in {server.store.path}.", flush=True)
-        print(
-            f"Training: reward={{'name': 'ratings', 'url': '{server.url}{RATE_PATH}'}}", flush=True
-        )
+        print(f"Train with: {_command(server.url + RATE_PATH)}", flush=True)
         if not is_loopback(host):
             print(f"No password: whoever reaches {host} can read and rate.", file=sys.stderr)
         try:
             server.serve_forever()
         except KeyboardInterrupt:
             print(f"\n{server.store.counts()['rated']} ratings in {server.store.path}.")
+
+
+def _command(url: str) -> str:
+    """What to type so that training asks there; delayed, for nobody can rate each token."""
+    reward = "ratings" if url == DEFAULT_URL else json.dumps({"name": "ratings", "url": url})
+    return shlex.join(["textgym", "train", "--reward", reward, "--timing", "delayed"])
 
 
 class RatingServer(ThreadingHTTPServer):
@@ -70,7 +77,7 @@ class RatingServer(ThreadingHTTPServer):
     Args:
         port: The port; 0 for any that is free.
         store: The store, or the path of its file.
-        host: The address to listen on.
+        host: The address to listen on, of IPv4 or IPv6; of a name that has both, that of IPv4.
     """
 
     request_queue_size = 128  # runs and pages that ask at the same moment
@@ -78,12 +85,18 @@ class RatingServer(ThreadingHTTPServer):
     def __init__(self, port: int, store: RatingStore | str | Path, host: str = "127.0.0.1") -> None:
         self.store = store if isinstance(store, RatingStore) else RatingStore(store)
         self.only_loopback = is_loopback(host)
+        if not 0 <= port <= 65535:
+            raise ValueError(f"a port is a number from 0 to 65535, got {port}.")
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM)
+        families = {family for family, *_ in found}
+        self.address_family = socket.AF_INET if socket.AF_INET in families else socket.AF_INET6
         super().__init__((host, port), _Handler)
 
     @property
     def url(self) -> str:
         """Its address, such as `"http://127.0.0.1:8000"`."""
-        return "http://{}:{}".format(*self.server_address[:2])
+        host, port = str(self.server_address[0]), self.server_address[1]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Report what went wrong, unless it is only that the other side has gone."""
@@ -116,7 +129,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer_to(self, handle: Any) -> None:
         try:
             self._check_host()
-            status, body, content_type = handle(urlsplit(self.path).path)
+            status, body, content_type = handle(_split(self.path).path)
         except _Refused as refused:
             problem = json.dumps({"error": str(refused)})
             status, body, content_type = refused.status, problem, "application/json"
@@ -156,7 +169,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Refused(HTTPStatus.INTERNAL_SERVER_ERROR, problem) from error
 
     def _check_host(self) -> None:
-        host = urlsplit(f"//{self.headers.get('Host', '')}").hostname
+        host = _split(f"//{self.headers.get('Host', '')}").hostname
         if self.server.only_loopback and not is_loopback(host or ""):
             raise _Refused(
                 HTTPStatus.FORBIDDEN, f"this server is {self.server.url}, and not {host!r}."
@@ -166,15 +179,16 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get_content_type() != "application/json":
             problem = "send JSON, with the header Content-Type: application/json."
             raise _Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, problem)
-        length = self.headers.get("Content-Length", "")
-        if not (length.isascii() and length.isdigit()):
+        digits = self.headers.get("Content-Length", "")
+        if not (digits.isascii() and digits.isdigit()):
             raise _Refused(HTTPStatus.LENGTH_REQUIRED, "send the header Content-Length.")
-        if int(length) > LARGEST_REQUEST:
-            self._discard(int(length))
-            problem = f"{length} bytes are too many; at most {LARGEST_REQUEST} at a time."
+        length = int(digits[:20])  # that is too many already, and int refuses thousands
+        if length > LARGEST_REQUEST:
+            self._discard(length)
+            problem = f"the body is too large; at most {LARGEST_REQUEST} bytes at a time."
             raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, problem)
         try:
-            body = json.loads(self.rfile.read(int(length)))
+            body = json.loads(self.rfile.read(length))
         except (ValueError, RecursionError) as error:
             raise _Refused(HTTPStatus.BAD_REQUEST, f"this is no JSON: {error}.") from error
         if not isinstance(body, dict):
@@ -183,7 +197,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _discard(self, length: int) -> None:
         """Read what is refused, within reason: a sender hears of it only once all is sent."""
-        left = min(length, 8 * LARGEST_REQUEST)
+        left = length if length <= 8 * LARGEST_REQUEST else 0
         while left > 0 and (chunk := self.rfile.read(min(left, 1 << 16))):
             left -= len(chunk)
 
@@ -194,6 +208,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing: the page asks every few seconds."""
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError as error:
+        problem = f"{url!r:.200} is no address: {error}."
+        raise _Refused(HTTPStatus.BAD_REQUEST, problem) from error
 
 
 def _submissions(body: dict[str, Any]) -> list[Submission]:

@@ -14,6 +14,9 @@ from typing import Any
 
 from textgym.ratings.protocol import Submission, is_rating
 
+_START = b'{"prompt": "'
+"""What every line that a store writes begins with."""
+
 
 class RatingStore:
     """Texts and their ratings: a file that only grows, and a queue in memory.
@@ -29,8 +32,8 @@ class RatingStore:
             run that did not wait for them; a run that waits asks for them again.
 
     Raises:
-        ValueError: If a line of the file is not a rating. Only the last may be torn, as by a
-            power cut: it is taken away.
+        ValueError: If a line of the file is not a rating; the file is left as it is. Only the last
+            may be torn, as by a power cut: it is taken away.
     """
 
     def __init__(self, path: str | Path, max_waiting: int = 10_000) -> None:
@@ -111,24 +114,41 @@ class RatingStore:
 
 
 def _read(path: Path) -> dict[str, float]:
-    """The ratings of a file by id, after taking away a last line that was never whole."""
+    """The ratings of a file by id, after mending the end of its last line."""
     if not path.exists():
         return {}
     content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if len(whole) < len(content):
-        os.truncate(path, len(whole))
+    end = content.rfind(b"\n") + 1
+    tail = content[end:]
+    torn = _is_torn(tail)
     ratings: dict[str, float] = {}
-    for number, line in enumerate(whole.splitlines(), start=1):
+    for number, line in enumerate((content[:end] if torn else content).splitlines(), start=1):
         try:
             entry: Any = json.loads(line)
             key, rating = Submission.from_json(entry).id, entry["rating"]
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, RecursionError) as error:
             raise ValueError(_not_a_rating(path, number)) from error
         if not is_rating(rating):
             raise ValueError(_not_a_rating(path, number))
         ratings.setdefault(key, float(rating))
+    # Only now: until here the file may be somebody's, named by mistake.
+    if torn:
+        os.truncate(path, end)
+    elif tail:
+        with path.open("ab") as file:
+            file.write(b"\n")
     return ratings
+
+
+def _is_torn(tail: bytes) -> bool:
+    """Whether what follows the last newline is the beginning of a line that a store wrote."""
+    if not tail or tail[: len(_START)] != _START[: len(tail)]:
+        return False
+    try:
+        json.loads(tail)
+    except ValueError:
+        return True
+    return False
 
 
 def _not_a_rating(path: Path, number: int) -> str:

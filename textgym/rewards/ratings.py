@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from string import Template
 from typing import Any, ClassVar, NamedTuple
 
-from textgym import extras
 from textgym.completion import Sample
+from textgym.ratings.arguments import (
+    check_fallback,
+    check_number,
+    check_url,
+    check_whole_number,
+    expand_headers,
+)
 from textgym.ratings.client import RatingClient, ServiceDown, WrongAnswer
-from textgym.ratings.protocol import DEFAULT_PORT, RATE_PATH, Submission, is_rating
+from textgym.ratings.protocol import DEFAULT_URL, Submission
 from textgym.rewards.base import RewardError
 
 _REMEMBERED = 1 << 16
@@ -27,9 +31,9 @@ class Ratings:
     """What raters give the text over HTTP, people or a service; the range is theirs.
 
     Texts are posted to `url` and their ratings come back; `textgym.ratings.protocol` shows both
-    as JSON. `python -m textgym.ratings` is such a service: a page on which people rate from -1 to
-    1. Every text is sent, the empty one too. One that has its rating is not asked for again: the
-    rating belongs to prompt, text and reference.
+    as JSON. `textgym rate` is such a service: a page on which people rate from -1 to 1. Every
+    text is sent, the empty one too. One that has its rating is not asked for again: the rating
+    belongs to prompt, text and reference.
 
     Nobody can rate each token: give `timing="delayed"`, or `every="sentence"` with patient
     raters; and many environments, so that there are texts to compare.
@@ -49,9 +53,9 @@ class Ratings:
             takes.
         fallback: What a text is paid that has no rating, because the service is down, rates it
             not, or the wait is over: a number, or "mean" for the mean of the ratings received so
-            far, 0 before the first. A warning says so. While the service is down it is asked
-            every `timeout` seconds, once. None raises an error instead. A wrong answer is an
-            error in any case.
+            far, 0 before the first; the mean starts anew when a run is resumed. A warning says
+            so. While the service is down it is asked every `timeout` seconds, once. None raises
+            an error instead. A wrong answer is an error in any case.
         batch_size: Texts a request, at most.
         timeout: Seconds without an answer after which a request has failed.
         retries: How often a request is sent again that failed or met with a status that says so.
@@ -67,7 +71,7 @@ class Ratings:
             wrong, which is one of another form or a status that no repetition mends.
     """
 
-    url: str = f"http://127.0.0.1:{DEFAULT_PORT}{RATE_PATH}"
+    url: str = DEFAULT_URL
     wait: float | None = 600.0
     fallback: float | str | None = None
     batch_size: int = 32
@@ -82,24 +86,16 @@ class Ratings:
     text_only: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        _check_url(self.url)
-        if self.fallback is not None and self.fallback != "mean" and not is_rating(self.fallback):
-            raise ValueError(
-                "ratings: fallback is what a text without rating is paid, a number or 'mean', or "
-                f"None to stop there; got {self.fallback!r}."
-            )
+        check_url(self.url)
+        check_fallback(self.fallback)
         if self.wait is not None:
-            _check_number("wait", self.wait, "seconds, 0 to go on at once, or None for ever", 0.0)
-        for name, least in (("batch_size", 1), ("retries", 0)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ValueError(
-                    f"ratings: {name} is a whole number from {least} on, got {value!r}."
-                )
-        for name in ("timeout", "poll"):
-            _check_number(name, getattr(self, name), "seconds, above 0", 1e-9)
-        _check_number("backoff", self.backoff, "seconds, from 0 on", 0.0)
-        _expanded(self.headers)
+            check_number("wait", self.wait, "seconds, 0 to go on at once, or None for ever", 0.0)
+        check_whole_number("batch_size", self.batch_size, 1)
+        check_whole_number("retries", self.retries, 0)
+        check_number("timeout", self.timeout, "seconds, above 0", 1e-9)
+        check_number("poll", self.poll, "seconds, above 0", 1e-9)
+        check_number("backoff", self.backoff, "seconds, from 0 on", 0.0)
+        expand_headers(self.headers)
 
     def __getstate__(self) -> dict[str, Any]:
         """The arguments alone: what has been rated, the service knows."""
@@ -125,7 +121,7 @@ class Ratings:
 
     @cached_property
     def _client(self) -> RatingClient:
-        headers = _expanded(self.headers)
+        headers = expand_headers(self.headers)
         return RatingClient(self.url, self.timeout, self.retries, self.backoff, headers)
 
     def _fetch(self, missing: Mapping[Submission, Sample]) -> dict[Submission, float]:
@@ -258,53 +254,3 @@ class _Memory:
     def mean(self) -> float:
         """The mean of the ratings so far, 0 before the first."""
         return self._sum / self._count if self._count else 0.0
-
-
-def _check_url(url: Any) -> None:
-    httpx = extras.require("httpx", extra="ratings", wanted_by="reward 'ratings'")
-    try:
-        parts = httpx.URL(url)
-    except (httpx.InvalidURL, TypeError):
-        parts = None
-    if parts is None or parts.scheme not in ("http", "https") or not parts.host:
-        raise ValueError(
-            f"ratings: url is where to post, such as 'http://127.0.0.1:{DEFAULT_PORT}{RATE_PATH}', "
-            f"got {url!r}."
-        )
-    if parts.userinfo:  # it would be printed with every error
-        raise ValueError(
-            "ratings: url holds a password; give headers={'Authorization': 'Basic $RATINGS_LOGIN'} "
-            "instead, with the password in that environment variable."
-        )
-
-
-def _check_number(name: str, value: Any, expected: str, least: float) -> None:
-    if not is_rating(value) or value < least:
-        raise ValueError(f"ratings: {name} is a number of {expected}, got {value!r}.")
-
-
-def _expanded(headers: Mapping[str, str] | None) -> dict[str, str]:
-    """Headers with environment variables in place; no message shows what these hold."""
-    if headers is not None and not isinstance(headers, Mapping):
-        raise ValueError(f"ratings: headers are a mapping of names to strings, got {headers!r}.")
-    expanded: dict[str, str] = {}
-    for name, template in (headers or {}).items():
-        try:
-            value = Template(template).substitute(os.environ)
-        except KeyError as error:
-            raise ValueError(
-                f"ratings: header {name!r} wants the environment variable {error.args[0]!r}, "
-                "which is not set."
-            ) from None
-        except (TypeError, ValueError):
-            raise ValueError(
-                f"ratings: header {name!r} is a string in which $NAME stands for an environment "
-                "variable and $$ for $; got something else."
-            ) from None
-        if not (value.isascii() and value.isprintable()):
-            raise ValueError(
-                f"ratings: header {name!r} holds a line break or a character beyond ASCII; a "
-                "variable that was read from a file may end with one."
-            )
-        expanded[name] = value
-    return expanded

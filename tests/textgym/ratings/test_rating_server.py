@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
-from textgym.ratings import RatingServer
+from textgym.completion import Sample
+from textgym.ratings import RatingServer, serve
 from textgym.ratings.protocol import LARGEST_REQUEST
+from textgym.rewards.ratings import Ratings
 
 
 @pytest.fixture
@@ -113,6 +117,43 @@ def test_requests_too_large_are_refused(http: httpx.Client, server: RatingServer
     assert str(LARGEST_REQUEST) in answer.json()["error"]
 
 
+def raw(server: RatingServer, request: bytes) -> tuple[int, Any]:
+    """The status and the JSON that answer these bytes."""
+    with socket.create_connection(server.server_address[:2], timeout=10) as connection:
+        connection.sendall(request)
+        answer = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return int(head.split()[1]), json.loads(body)
+
+
+@pytest.mark.parametrize(
+    ("request_line", "headers", "status", "problem"),
+    [
+        ("GET /next", "Host: [", 400, "'//[' is no address"),
+        ("GET /next", "Host: [::1", 400, "is no address"),
+        ("GET http://[", "Host: localhost", 400, "'http://[' is no address"),
+        ("POST http://[", "Host: localhost", 400, "is no address"),
+        ("POST /rate", f"Host: localhost\r\nContent-Length: {'9' * 5000}", 413, "too large"),
+        ("POST /rate", f"Host: localhost\r\nContent-Length: {'0' * 5000}", 400, "no JSON"),
+        ("POST /rate", "Host: localhost\r\nContent-Length: -1", 411, "Content-Length"),
+    ],
+    ids=range(7),
+)
+def test_heads_that_make_no_sense_are_answered(
+    server: RatingServer,
+    capfd: pytest.CaptureFixture[str],
+    request_line: str,
+    headers: str,
+    status: int,
+    problem: str,
+) -> None:
+    head = f"{request_line} HTTP/1.0\r\n{headers}\r\nContent-Type: application/json\r\n\r\n"
+    answered, body = raw(server, head.encode())
+    assert answered == status
+    assert problem in body["error"]
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_length_must_be_known(http: httpx.Client) -> None:
     headers = {"Content-Type": "application/json"}
     assert http.post("/rate", content=iter([b"{}"]), headers=headers).status_code == 411
@@ -146,8 +187,14 @@ def test_command_serves_until_interrupted(tmp_path: Path) -> None:
     command = [sys.executable, "-u", "-m", "textgym.ratings", "--port", "0", "--store", str(store)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        first = process.stdout.readline()
+        first, second = process.stdout.readline(), process.stdout.readline()
         url = first.split()[3].rstrip("/")
+        said, typed = second.split(": ", 1)
+        assert said == "Train with"
+        *train, reward, option, timing = shlex.split(typed)
+        assert train == ["textgym", "train", "--reward"]
+        assert json.loads(reward) == {"name": "ratings", "url": f"{url}/rate"}
+        assert (option, timing) == ("--timing", "delayed")
         with httpx.Client(base_url=url, trust_env=False) as http:
             ask(http, "a")
             [shown] = http.get("/next").json()["samples"]
@@ -166,3 +213,52 @@ def test_port_that_is_taken_is_told(server: RatingServer, tmp_path: Path) -> Non
     with pytest.raises(SystemExit) as caught:
         main(["--port", port, "--store", str(tmp_path / "other.jsonl")])
     assert caught.value.code == 1
+
+
+def test_default_address_needs_no_url(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(self: RatingServer) -> None:
+        raise KeyboardInterrupt
+
+    with RatingServer(0, tmp_path / "other.jsonl") as free:
+        port = free.server_address[1]
+    monkeypatch.setattr(RatingServer, "serve_forever", interrupted)
+    monkeypatch.setattr("textgym.ratings.server.DEFAULT_URL", f"http://127.0.0.1:{port}/rate")
+    serve(port, tmp_path / "ratings.jsonl")
+    typed = capsys.readouterr().out.splitlines()[1]
+    assert typed == "Train with: textgym train --reward ratings --timing delayed"
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not _has_ipv6(), reason="this machine has no IPv6")
+def test_listens_on_ipv6(tmp_path: Path, run_server: Any) -> None:
+    with run_server(RatingServer(0, tmp_path / "ratings.jsonl", "::1")) as server:
+        assert server.url == f"http://[::1]:{server.server_address[1]}"
+        with httpx.Client(base_url=server.url, trust_env=False) as http:
+            assert ask(http, "a").status_code == 202
+            assert http.get("/next", headers={"Host": "evil.invalid"}).status_code == 403
+        waiting = Ratings(f"{server.url}/rate", wait=0, fallback=0.25)
+        with pytest.warns(UserWarning, match=r"no rating from http://\[::1\]"):
+            assert waiting.score([Sample("Once", "b", None, [], {})]) == [0.25]
+        assert [submission.text for submission in server.store.next()] == ["a", "b"]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", ""])
+def test_listens_on_ipv4_where_there_is_a_choice(tmp_path: Path, host: str) -> None:
+    with RatingServer(0, tmp_path / "ratings.jsonl", host) as server:
+        assert server.socket.family == socket.AF_INET
+        assert server.url.count(":") == 2
+
+
+@pytest.mark.parametrize("port", [-1, 65536])
+def test_ports_that_there_are_not(tmp_path: Path, port: int) -> None:
+    with pytest.raises(ValueError, match=f"a port is a number from 0 to 65535, got {port}"):
+        RatingServer(port, tmp_path / "ratings.jsonl")

@@ -58,11 +58,62 @@ def test_last_line_that_is_torn_is_taken_away(tmp_path: Path) -> None:
     assert RatingStore(path).request(texts) == [1, 0, -1]
 
 
+RATED = '{"prompt": "a", "text": "b", "rating": 1}'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"my": "precious data"}',
+        '{"my": "precious data"',
+        "precious data",
+        pytest.param("[" * 100_000, id="deep"),
+        '{"prompt": "a", "completion": "b"}',
+        '{"prompt": "a", "text": "b", "rating": "good"}',
+        'precious data\n{"prompt": "a", "te',
+        f"precious data\n{RATED}",
+        f"{RATED}\nprecious data",
+        f'{RATED}\n{{"my": "precious data"',
+        f"{RATED}\n ",
+    ],
+)
+def test_file_of_something_else_is_refused_and_left_alone(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "notes.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"line [12] of .*notes.json is not a rating"):
+        RatingStore(path)
+    assert path.read_text() == content
+
+
+@pytest.mark.parametrize("before", ["", f"{RATED}\n"])
+def test_torn_line_is_known_wherever_it_was_torn(tmp_path: Path, before: str) -> None:
+    path = tmp_path / "ratings.jsonl"
+    store = RatingStore(path)
+    text = Submission("Once", '}\n"')
+    store.request([text])
+    store.rate({text.id: 0.5})
+    whole = path.read_text()
+    for length in range(1, len(whole) - 1):
+        path.write_text(before + whole[:length])
+        assert RatingStore(path).request([text]) == [None]
+        assert path.read_text() == before
+
+
+def test_last_line_that_only_lacks_its_newline_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "ratings.jsonl"
+    path.write_text(RATED)
+    store = RatingStore(path)
+    assert path.read_text() == f"{RATED}\n"
+    texts = [Submission("a", "b"), Submission("a", "c")]
+    assert store.request(texts) == [1, None]
+    store.rate({texts[1].id: -1})
+    assert RatingStore(path).request(texts) == [1, -1]
+
+
 @pytest.mark.parametrize("line", ["hello", "[1]", '{"prompt": "a", "text": "b"}', "", "NaN"])
 def test_other_lines_must_be_ratings(tmp_path: Path, line: str) -> None:
     path = tmp_path / "ratings.jsonl"
-    good = '{"prompt": "a", "text": "b", "rating": 1}'
-    path.write_text(f"{good}\n{line}\n{good}\n")
+    path.write_text(f"{RATED}\n{line}\n{RATED}\n")
     with pytest.raises(ValueError, match=r"line 2 of .*ratings.jsonl is not a rating"):
         RatingStore(path)
 
