@@ -21,7 +21,7 @@ def answer(
     lambdas: Mapping[str, float],
     generator: np.random.Generator,
 ) -> list[str]:
-    """One paragraph, and what it does not say.
+    """A few sentences, and what they do not say.
 
     Args:
         store: Has the runs, and the base model's scores.
@@ -88,7 +88,7 @@ def answer(
     return [
         "## The answer",
         "",
-        " ".join(said),
+        *(f"- {sentence}" for sentence in said),
         "",
         "Brackets are 95% intervals, with seeds and rewards drawn anew (of held-out gains, seeds "
         f"only). This holds for immediate at lambda {lambdas['immediate']:g} against delayed at "
