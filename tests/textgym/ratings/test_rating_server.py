@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shlex
 import signal
@@ -185,7 +186,9 @@ def test_disk_that_cannot_be_written_is_told(
 def test_command_serves_until_interrupted(tmp_path: Path) -> None:
     store = tmp_path / "ratings.jsonl"
     command = [sys.executable, "-u", "-m", "textgym.ratings", "--port", "0", "--store", str(store)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    # Where the tests run in the background, Ctrl-C may be ignored, also in what they start.
+    listen = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=listen) as process:
         assert process.stdout is not None
         first, second = process.stdout.readline(), process.stdout.readline()
         url = first.split()[3].rstrip("/")
@@ -200,8 +203,8 @@ def test_command_serves_until_interrupted(tmp_path: Path) -> None:
             [shown] = http.get("/next").json()["samples"]
             http.post("/ratings", json={"ratings": {shown["id"]: 1}})
         process.send_signal(signal.SIGINT)
-        rest = process.stdout.read()
-        assert process.wait(10) == 0
+        rest, _ = process.communicate(timeout=30)
+        assert process.returncode == 0
     assert f"1 ratings in {store}" in rest
     assert json.loads(store.read_text())["text"] == "a"
 
