@@ -315,6 +315,7 @@ class TestInfo:
             **components[2],
             "prompt": "ab",
             "text": "cd",
+            "score": 1.0,
             "scores": {"edit_distance": 1.0},
             "is_success": True,
         }
