@@ -164,7 +164,7 @@ def _rewards() -> Entries:
         if reward.score_range is not None:
             facts.append("{:g} to {:g}".format(*reward.score_range))
         if reward.cost is not None:
-            facts.append(f"{reward.cost:.2g} µs a token")
+            facts.append(f"{reward.cost:,.0f} µs a token" if reward.cost >= 1 else "< 1 µs a token")
         if reward.needs:
             facts.append(f"needs {reward.needs}")
         line = escape(" · ".join(facts)).replace("inf", "∞")

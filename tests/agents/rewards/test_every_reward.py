@@ -87,3 +87,8 @@ def test_every_reward_says_what_it_is():
         lowest, highest = reward.score_range
         assert lowest < highest, reward.name
         assert not math.isnan(lowest)
+
+
+def test_every_reward_has_a_measured_cost_unless_it_is_that_of_others():
+    without = {reward.name for reward in rewards.info() if reward.cost is None}
+    assert without == {"adaptive", "ratings", "schedule"}
