@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from textgym import rendering
 from textgym.dynamics import Observation, observe_rows
-from textgym.process import TaskSpec, TextProcess
+from textgym.process import RewardProgress, TaskSpec, TextProcess
 from textgym.prompts import PromptTruncation
 from textgym.rewards import Every, RewardSpec, Timing
 from textgym.tokenizer import BUILTIN, Tokenizer
@@ -21,7 +21,7 @@ METADATA: dict[str, Any] = {"render_modes": ["human", "ansi", "rgb_array"], "ren
 _ROW = np.zeros(1, np.intp)
 
 
-class TextGenEnv(gym.Env[Observation, int]):
+class TextGenEnv(RewardProgress, gym.Env[Observation, int]):
     r"""Writing a text, one token at a time, with a reward for every token.
 
     ## Description
@@ -200,22 +200,6 @@ class TextGenEnv(gym.Env[Observation, int]):
             self._live.show(transcript, ended=bool(self.process.completions.ended[0]))
             return None
         return rendering.render(transcript, self.render_mode)
-
-    def reward_weights(self) -> dict[str, float]:
-        """The weight of each reward in the episodes that begin now, by name."""
-        return self.process.reward.current_weights
-
-    def reward_state(self) -> dict[str, Any]:
-        """What the reward has learned of the course of training, JSON-able; mostly empty."""
-        return self.process.reward.state_dict()
-
-    def load_reward_state(self, state: Mapping[str, Any]) -> None:
-        """Let the reward go on from such a state.
-
-        Raises:
-            ValueError: If it is the state of another reward.
-        """
-        self.process.reward.load_state_dict(state)
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Valid actions, bool (V,), for sb3-contrib's MaskablePPO: no special token but EOS."""

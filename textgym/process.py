@@ -181,7 +181,7 @@ class TextProcess:
 
         The arrays are the caller's from then on.
         """
-        return {"reward_components": dict(self.reward.components)}
+        return {"reward_components": self.reward.components}
 
     def final_info(self, rows: Rows) -> dict[str, Any]:
         """What is known of rows whose episode is over, for `info`: columns of k values."""
@@ -219,6 +219,28 @@ class TextProcess:
     def _stopped(self, rows: Rows) -> NDArray[np.bool_]:
         texts = [self.completions.text(row) for row in rows.tolist()]
         return np.array([any(stop in text for stop in self._stop) for text in texts], np.bool_)
+
+
+class RewardProgress:
+    """What an environment tells of a reward that follows progress, and takes back."""
+
+    process: TextProcess
+
+    def reward_weights(self) -> dict[str, float]:
+        """The weight of each reward in the episodes that begin now, by name."""
+        return self.process.reward.current_weights
+
+    def reward_state(self) -> dict[str, Any]:
+        """What the reward has learned of the course of training, JSON-able; mostly empty."""
+        return self.process.reward.state_dict()
+
+    def load_reward_state(self, state: Mapping[str, Any]) -> None:
+        """Let the reward go on from such a state.
+
+        Raises:
+            ValueError: If it is the state of another reward.
+        """
+        self.process.reward.load_state_dict(state)
 
 
 def as_count(name: str, value: Any) -> int:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from textgym import rendering
 from textgym.dynamics import Observation, Rows, observe, observe_rows
 from textgym.env import METADATA, check_render_mode
-from textgym.process import TaskSpec, TextProcess, Transition, as_count
+from textgym.process import RewardProgress, TaskSpec, TextProcess, Transition, as_count
 from textgym.prompts import PromptTruncation
 from textgym.rewards import Every, RewardSpec, Timing
 from textgym.tokenizer import BUILTIN, Tokenizer
@@ -26,7 +26,7 @@ StepResult: TypeAlias = tuple[
 ]
 
 
-class TextGenVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
+class TextGenVectorEnv(RewardProgress, VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
     """`num_envs` environments `TextGenEnv` in one: what `SyncVectorEnv` gives, many times faster.
 
     Observations, rewards, flags, infos and random streams are those of `SyncVectorEnv` over
@@ -190,22 +190,6 @@ budget_is_terminal, prompt_truncation: As for `TextGenEnv`.
         return tuple(
             rendering.render(self.process.transcript(row), self.render_mode) for row in range(rows)
         )
-
-    def reward_weights(self) -> dict[str, float]:
-        """The weight of each reward in the episodes that begin now, by name."""
-        return self.process.reward.current_weights
-
-    def reward_state(self) -> dict[str, Any]:
-        """What the reward has learned of the course of training, JSON-able; mostly empty."""
-        return self.process.reward.state_dict()
-
-    def load_reward_state(self, state: Mapping[str, Any]) -> None:
-        """Let the reward go on from such a state.
-
-        Raises:
-            ValueError: If it is the state of another reward.
-        """
-        self.process.reward.load_state_dict(state)
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Valid actions of every row, bool (n, V); see `TextGenEnv.action_masks`."""

@@ -123,7 +123,9 @@ class WeightedSum:
                 written = scores[rows]
                 gained = np.minimum(written, bars) - np.minimum(written - gained, bars)
                 weight = weight * np.array([each.factor for each in terms])
-            gained *= weight
+                gained *= weight
+            elif weight != 1.0:
+                gained *= weight
             if isinstance(reward, WeightedSum):
                 for part, amounts in reward.components.items():
                     self.components[f"{name}/{part}"] = amounts * weight
