@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from textgym.tasks.base import Example, Task
 from textgym.tasks.rows import no_column, read_rows
+from textgym.tasks.splitting import check_fractions, hold_out
 
 REFERENCE = "reference"
 
@@ -63,48 +62,12 @@ def file(
     given = {"validation": validation, "test": test}
     fractions = {"validation": validation_fraction, "test": test_fraction}
     fractions = {split: f for split, f in fractions.items() if given[split] is None}
-    if not all(0 <= f < 1 for f in fractions.values()) or sum(fractions.values()) >= 1:
-        raise ValueError(
-            f"the fractions to hold out must be from 0 to below 1, and so must their sum, got "
-            f"{fractions}."
-        )
-    splits = _hold_out(_read(Path(path), prompt_column, reference_column), fractions, seed)
+    check_fractions(fractions)
+    splits = hold_out(_read(Path(path), prompt_column, reference_column), fractions, seed)
     for split, own_file in given.items():
         if own_file is not None:
             splits[split] = tuple(_read(Path(own_file), prompt_column, reference_column))
     return Task(Path(path).name, splits)
-
-
-def _hold_out(
-    examples: Sequence[Example], fractions: dict[str, float], seed: int
-) -> dict[str, tuple[Example, ...]]:
-    """Divide examples into `"train"` and a split for every fraction above 0, by prompt."""
-    # A hash and not a random generator: its order is the same in every version of every library.
-    prompts = sorted(
-        {example.prompt for example in examples},
-        key=lambda prompt: hashlib.sha256(f"{seed}\n{prompt}".encode()).digest(),
-    )
-    held_out = {split: f for split, f in fractions.items() if f > 0}
-    sizes = _sizes(len(prompts), list(held_out.values()))
-    split_of = dict.fromkeys(prompts, "train")
-    start = 0
-    for split, size in zip(held_out, sizes, strict=True):
-        split_of.update(dict.fromkeys(prompts[start : start + size], split))
-        start += size
-    return {
-        split: tuple(example for example in examples if split_of[example.prompt] == split)
-        for split in ["train", *held_out]
-    }
-
-
-def _sizes(total: int, fractions: Sequence[float]) -> list[int]:
-    """How many of `total` to hold out for each fraction: one at least, and one left over."""
-    if total <= len(fractions):
-        return [0] * len(fractions)
-    sizes = [max(1, round(total * fraction)) for fraction in fractions]
-    while sum(sizes) >= total:
-        sizes[sizes.index(max(sizes))] -= 1
-    return sizes
 
 
 def _read(path: Path, prompt_column: str, reference_column: str) -> list[Example]:
