@@ -27,11 +27,19 @@ class Variant(NamedTuple):
         scaling: Multiplies the scores; None for one over the square root of the width.
         window: How many tokens, its own among them, a token looks at; None for all.
         softcap: Scores are squeezed to stay below this; None to leave them.
+        sinks: Of each head the score of a token that is not there and takes its share of the
+            attention, (heads,); None for none.
     """
 
     scaling: float | None
     window: int | None
     softcap: float | None
+    sinks: Tensor | None
+
+    @property
+    def fused(self) -> bool:
+        """Whether PyTorch's fused attention does it."""
+        return self.softcap is None and self.sinks is None
 
 
 class Reading:
@@ -126,7 +134,7 @@ class Reading:
                 states = padded
             batch.append(states.view(count, longest, *states.shape[1:]).transpose(1, 2))
         query, key, value = batch
-        plain = variant.softcap is None and (variant.window is None or variant.window >= longest)
+        plain = variant.fused and (variant.window is None or variant.window >= longest)
         mask = None if plain else self._mask("prompt", variant.window, query.dtype)
         out = _attention(query, key, value, mask, variant).transpose(1, 2).flatten(0, 1)
         return out if self._padded is None else out[self._padded]
@@ -172,13 +180,14 @@ def _slot_attention(
     scaling: float | None = None,
     sliding_window: int | None = None,
     softcap: float | None = None,
+    s_aux: Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """What transformers calls in each layer: (1, heads, m, width) to (1, m, heads, width)."""
     refuse_unknown(kwargs)
     query, key, value = (states[0].transpose(0, 1).contiguous() for states in (query, key, value))
     layer: Any = module.layer_idx
-    variant = Variant(scaling, sliding_window, softcap)
+    variant = Variant(scaling, sliding_window, softcap, s_aux)
     return _reading.get().attend(layer, query, key, value, variant)[None], None
 
 
@@ -186,7 +195,7 @@ def _attention(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, variant: Variant
 ) -> Tensor:
     """Attention of (b, heads, q, width); without a mask a causal one."""
-    if variant.softcap is None:
+    if variant.fused:
         return functional.scaled_dot_product_attention(
             query,
             key.to(query.dtype),
@@ -196,12 +205,19 @@ def _attention(
             scale=variant.scaling,
             enable_gqa=query.shape[1] != key.shape[1],
         )
+    assert mask is not None
     groups = query.shape[1] // key.shape[1]
     key, value = (states.repeat_interleave(groups, dim=1) for states in (key, value))
     scale = query.shape[-1] ** -0.5 if variant.scaling is None else variant.scaling
-    scores = torch.tanh((query @ key.transpose(2, 3)) * scale / variant.softcap) * variant.softcap
-    assert mask is not None
-    return (scores + mask).softmax(-1).to(value.dtype) @ value
+    scores = (query @ key.transpose(2, 3)) * scale
+    if variant.softcap is not None:
+        scores = torch.tanh(scores / variant.softcap) * variant.softcap
+    scores = scores + mask
+    if variant.sinks is not None:
+        sinks = variant.sinks.to(scores.dtype).view(query.shape[1], -1, 1)
+        scores = torch.cat([scores, sinks.expand(*scores.shape[:3], 1)], dim=3)
+    weights = scores.softmax(-1)[..., : key.shape[2]]
+    return weights.to(value.dtype) @ value
 
 
 AttentionInterface.register(NAME, _slot_attention)

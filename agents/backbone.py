@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from agents.gradient_checkpointing import checkpoint_layers
 from agents.models import ModelSpec, load_model, model_source, with_lora
-from agents.padding import left_padded
+from agents.padding import without_surplus
 
 Pick: TypeAlias = Callable[[Tensor], Tensor]
 """Takes some of the hidden states (n, T, width): (b, k, width)."""
@@ -64,7 +64,7 @@ class Backbone(nn.Module):
 
     Raises:
         ValueError: If the head is narrower than the vocabulary, the context is longer than the
-            model's positions, or padding changes what the model says.
+            model's positions, or what comes later changes what the model says of what is before.
         FileNotFoundError: If there is no such model.
         TypeError: If the model is not a causal LM in Hugging Face's sense.
     """
@@ -100,7 +100,7 @@ class Backbone(nn.Module):
         self.pluggable = False
         self._head_is_all = True
         with self.exact():
-            self._check_padding()
+            self._check_causal()
         if gradient_checkpointing:
             checkpoint_layers(self.model)
 
@@ -125,7 +125,10 @@ class Backbone(nn.Module):
         Raises:
             ValueError: If a row does not begin with a token.
         """
-        return self.read(_last, left_padded(input_ids, attention_mask))
+        ids, lengths = without_surplus(input_ids, attention_mask)
+        rows = torch.arange(len(ids), device=ids.device)
+        # A causal model needs no mask: what comes later changes nothing.
+        return self.read(lambda hidden: hidden[rows, lengths - 1][:, None], {"input_ids": ids})
 
     def read(
         self,
@@ -262,29 +265,46 @@ class Backbone(nn.Module):
             )
 
     @torch.no_grad()
-    def _check_padding(self) -> None:
-        """Raise if a row's logits change when a longer row stands beside it.
+    def _check_causal(self) -> None:
+        """Raise if what comes later in a text changes what the model says of what is before.
 
-        Few families do that (RWKV's state runs through the padding; RoBERTa counts positions in
-        its own way), but with them rollout and update would disagree, and nothing would tell.
+        Rollouts read a text as it grows, and updates the whole of it at once. They agree with a
+        causal model only, and nothing else would tell.
         """
-        longest = min(8, self.context_length)
-        shortest = max(longest // 4, 1)
-        weight = self.head.weight
-        ids = torch.arange(longest, device=weight.device) + self.num_tokens // 2
-        ids = (ids % self.num_tokens).expand(2, -1)
-        mask = torch.ones_like(ids)
-        mask[0, shortest:] = 0
-        alone = {"input_ids": ids[:1, :shortest], "attention_mask": mask[:1, :shortest]}
-        expected = self.read(_last, alone)
+        length = min(8, self.context_length)
+        prefix = max(length // 4, 1)
+        device = self.head.weight.device
+        ids = (torch.arange(length, device=device) + self.num_tokens // 2) % self.num_tokens
+        expected = self.read(_last, {"input_ids": ids[None, :prefix]})
         self._head_is_all = self.agree(self.logits(expected.hidden), expected.logits)
-        got = self(ids, mask).logits[:1]
+
+        def said_of_prefix(**inputs: Tensor) -> Tensor:
+            return self.read(lambda hidden: hidden[:, prefix - 1 : prefix], inputs).logits
+
+        got = said_of_prefix(input_ids=ids[None])
         if not self.agree(got, expected.logits):
             raise ValueError(
-                f"the {self.name} gives other logits for a row with padding before it than "
-                f"without (they differ by up to {_gap(got, expected.logits):.3g}), "
-                "so it cannot be trained on texts of different lengths. Take a decoder that heeds "
-                "attention_mask and position_ids, as GPT-2, Llama and Qwen do."
+                f"the {self.name} reads a text in both directions: tokens that come later change "
+                f"what it says of those before (by up to {_gap(got, expected.logits):.3g}), so "
+                "that it cannot write one after another. Take a decoder, as GPT-2, Llama and Qwen "
+                "are, or load this one with is_decoder=True in its config."
+            )
+        if "position_ids" not in self._accepts:
+            return
+        near = torch.arange(length, device=device)
+        far = near.clone()
+        far[-1] = self.context_length - 1
+        of_short, of_long = (
+            said_of_prefix(input_ids=ids[None], position_ids=positions[None])
+            for positions in (near, far)
+        )
+        if not self.agree(of_long, of_short):
+            raise ValueError(
+                f"the {self.name} reads the first tokens of a text in another way once the text "
+                f"has {self.context_length} tokens (its rotary positions depend on the longest "
+                "text of a batch), so that rollout and update would disagree. Give the "
+                "environment a context_length of at most the original_max_position_embeddings in "
+                "the model's config."
             )
 
 
@@ -309,6 +329,12 @@ def _head(model: Any) -> nn.Module:
             f"expected a Hugging Face causal language model, whose get_output_embeddings() "
             f"gives its head; got {type(model).__name__}. Load one with "
             "AutoModelForCausalLM.from_pretrained(...)."
+        )
+    if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+        raise TypeError(
+            f"expected a decoder, which goes on writing the text that it reads; "
+            f"{type(model).__name__} has an encoder that reads and a decoder that answers. Take a "
+            "causal language model, as GPT-2, Llama and Qwen are."
         )
     return head
 

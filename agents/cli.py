@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -16,10 +15,9 @@ from rich.padding import Padding
 from rich.table import Table
 
 import textgym
-from textgym import rewards, tasks
+from textgym import models, rewards, tasks
 from textgym.extras import MissingExtra
 from textgym.registry import did_you_mean
-from textgym.tokenizer import BUILTIN, BUILTIN_DIRECTORY
 
 # Each command imports what it needs: `textgym list` does not wait for torch.
 
@@ -122,6 +120,25 @@ def pretrain(arguments: list[str]) -> None:
     run(tyro.cli(PretrainConfig, prog="textgym pretrain", args=arguments))
 
 
+def evaluate(arguments: list[str]) -> None:
+    """Judge models on held-out prompts, side by side."""
+    import tyro
+
+    from agents.judging.config import EvalConfig
+    from agents.judging.judge import evaluate_models
+
+    evaluate_models(tyro.cli(EvalConfig, prog="textgym eval", args=arguments))
+
+
+def prompts(arguments: list[str]) -> None:
+    """Find the template with which a model does best."""
+    import tyro
+
+    from agents.prompt_search import PromptsConfig, search_prompts
+
+    search_prompts(tyro.cli(PromptsConfig, prog="textgym prompts", args=arguments))
+
+
 def list_names(arguments: list[str]) -> None:
     """Show what goes by name; `textgym list rewards NAME` tells all about one."""
     section, *names = arguments or [""]
@@ -172,10 +189,9 @@ def _rewards() -> Entries:
 
 
 def _models() -> Entries:
-    size = json.loads((BUILTIN_DIRECTORY / "training.json").read_text(encoding="utf-8"))
-    parameters = f"{size['parameters'] / 1e6:.1f} M parameters"
-    yield BUILTIN, f"{parameters}, Shakespeare and everyday English; comes along."
-    yield "DIR, hub id", "Any Hugging Face causal language model."
+    for name, what in models.describe().items():
+        yield (name if name in models.names() else f"FILE{name}"), escape(what)
+    yield "DIR, hub id", "Any Hugging Face causal language model, or an adapter of PEFT."
 
 
 Entries: TypeAlias = Iterator[tuple[str, ...]]
@@ -190,13 +206,16 @@ SECTIONS: dict[str, Callable[[], Entries]] = {
 
 
 DOCUMENTATION: dict[str, Callable[[str], str]] = {
+    "models": models.documentation,
     "tasks": tasks.documentation,
     "rewards": rewards.documentation,
 }
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "train": train,
+    "eval": evaluate,
     "sample": sample,
+    "prompts": prompts,
     "score": score,
     "rate": rate,
     "list": list_names,

@@ -65,15 +65,24 @@ class RunConfig:
     """Seed of prompts and sampling; the same command with the same seed repeats the run."""
 
     model: str = "builtin"
-    """Language model to train: "builtin", a local directory in Hugging Face layout, or a hub id."""
+    """Language model to train: a name (see `textgym list models`), a local directory in Hugging
+    Face layout, a GGUF file, or a hub id."""
     tokenizer: str | None = None
     """Tokenizer: as for the model; None takes the model's own."""
+    chat: bool | None = None
+    """Prompts as chat messages, or as plain text; None asks whether the tokenizer has a chat
+    template."""
     task: Spec = "continuation"
-    """Where prompts come from: a name (see `textgym list`) or JSON such as
+    """Where prompts come from: a name (see `textgym list`), my_module:MyTask, or JSON such as
     {"name": "file", "path": "prompts.jsonl"}."""
-    reward: Spec = "sentiment"
+    templates: tuple[str, ...] | None = None
+    """Ways to put a prompt, such as "Question: {prompt}"; None for the task's own."""
+    prompts: Spec = "uniform"
+    """How templates are chosen: "uniform", or by what they pay: "bandit", "ucb"."""
+    reward: Spec | None = None
     """What is paid: a name (see `textgym list`), package.module:function, weights such as
-    sentiment=1,length=0.1, or JSON such as {"name": "length", "target": 20}."""
+    sentiment=1,length=0.1, or JSON such as {"name": "length", "target": 20}; None for the task's
+    own."""
     timing: Literal["immediate", "delayed"] = "immediate"
     """Pay each token what the score gained by it, or the last token the whole score."""
     every: Literal["token", "word", "sentence"] = "token"
@@ -82,8 +91,8 @@ class RunConfig:
     """Budget of a completion, in tokens."""
     context_length: int | None = None
     """Tokens that an observation holds; None for what the longest prompt needs."""
-    stop: tuple[str, ...] = ()
-    """Strings that end an episode."""
+    stop: tuple[str, ...] | None = None
+    """Strings that end a text; None for the task's own, in plain text."""
     budget_is_terminal: bool = True
     """Treat the end of the budget as the end of the task. Otherwise SB3 adds the value that the
     critic gives to the cut text, which nothing holds in place when gamma is 1."""
@@ -132,6 +141,11 @@ class RunConfig:
     """Write only the likeliest tokens that together have this probability; 1 for all."""
     lora_rank: int | None = None
     """Train low-rank adapters of this rank; None trains the whole model."""
+    lora_alpha: float | None = None
+    """Adapters are scaled by this over their rank; None is twice the rank."""
+    lora_targets: tuple[str, ...] | None = None
+    """Names of the layers that get adapters, or "all-linear"; None for what PEFT takes for the
+    family."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Number type of the transformer; weights, head and losses stay in float32."""
     gradient_checkpointing: bool = False
@@ -139,8 +153,11 @@ class RunConfig:
     micro_batch_tokens: int = 8_192
     """Most tokens read at a time in an update: memory and speed, never the result."""
 
+    eval_every: int | None = None
+    """Tokens between two looks at validation prompts, by which the best model is kept; None for a
+    fifth of all."""
     eval_prompts: int = 64
-    """Held-out prompts on which the model is judged before and after."""
+    """Validation prompts, and test prompts on which the model is judged before and after."""
     device: str = "auto"
     """"auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", "mps"."""
 
@@ -165,9 +182,14 @@ class RunConfig:
             _check(name, getattr(self, name), getattr(self, name) >= 0, "0 or above")
         for name in ("gamma", "gae_lambda"):
             _check(name, getattr(self, name), 0 <= getattr(self, name) <= 1, "from 0 to 1")
-        for name in ("target_kl", "target_kl_ref", "lora_rank"):
+        for name in ("target_kl", "target_kl_ref", "lora_rank", "lora_alpha", "eval_every"):
             value = getattr(self, name)
             _check(name, value, value is None or value > 0, "above 0")
+        for name in ("lora_alpha", "lora_targets"):
+            if self.lora_rank is None and getattr(self, name) is not None:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} is for adapters: give lora_rank, too."
+                )
         _check("kl_coef", self.kl_coef, self.kl_coef is None or self.kl_coef >= 0, "0 or above")
         for name in ("kl_coef", "target_kl_ref"):
             value = getattr(self, name)
@@ -187,14 +209,17 @@ class RunConfig:
             )
 
     @property
-    def reward_text(self) -> str:
-        """The reward as it is typed."""
-        return self.reward if isinstance(self.reward, str) else json.dumps(self.reward)
+    def validate_every(self) -> int:
+        """Tokens between two looks at validation prompts."""
+        return self.eval_every or max(self.total_timesteps // 5, 1)
 
     def env_kwargs(self, split: str = "train") -> dict[str, Any]:
         """Arguments of `TextGen-v0`."""
         return {
             "task": self.task,
+            "chat": self.chat,
+            "templates": self.templates,
+            "prompts": self.prompts,
             "split": split,
             "reward": self.reward,
             "timing": self.timing,
@@ -211,13 +236,24 @@ class RunConfig:
         """Arguments of `TransformerPolicy`."""
         return {
             "model": self.model,
-            "lora": None if self.lora_rank is None else {"r": self.lora_rank},
+            "lora": self.lora_kwargs(),
             "dtype": self.dtype,
             "gradient_checkpointing": self.gradient_checkpointing,
             "temperature": self.temperature,
             "top_k": self.top_k,
             "top_p": self.top_p,
         }
+
+    def lora_kwargs(self) -> dict[str, Any] | None:
+        """Arguments of `peft.LoraConfig`; None to train the whole model."""
+        if self.lora_rank is None:
+            return None
+        alpha = 2 * self.lora_rank if self.lora_alpha is None else self.lora_alpha
+        lora: dict[str, Any] = {"r": self.lora_rank, "lora_alpha": alpha}
+        if self.lora_targets is not None:
+            names = list(self.lora_targets)
+            lora["target_modules"] = names[0] if names == ["all-linear"] else names
+        return lora
 
     def algorithm_kwargs(self) -> dict[str, Any]:
         """Arguments of the algorithm."""

@@ -25,6 +25,10 @@ class Episode:
         scores: What each reward paid in all, without its weight, by name.
         score: What the text is worth: the sum of the scores, each times its weight. That is the
             sum of the rewards, unless weights changed with training.
+        success: Whether the text solves its task; None if nobody can tell.
+        truncated: Whether it was cut: at the end of the budget, unless that is the end of the
+            task (`budget_is_terminal`).
+        replies: In a task of several turns what was answered, after how many tokens.
     """
 
     prompt: str
@@ -33,11 +37,16 @@ class Episode:
     rewards: list[float]
     scores: Mapping[str, float]
     score: float
+    success: bool | None = None
+    truncated: bool = False
+    replies: Sequence[tuple[int, str]] = ()
 
     def transcript(self, tokenizer: Tokenizer) -> Transcript:
         """The episode as it is shown to people."""
         prompt_ids = np.array(tokenizer.encode(self.prompt), np.int64)
-        return Transcript(self.prompt, tokenizer.pieces(prompt_ids, self.token_ids), self.rewards)
+        pieces = tokenizer.pieces(prompt_ids, self.token_ids)
+        replies = [(place, text) for place, text in self.replies]
+        return Transcript(self.prompt, pieces, self.rewards, replies)
 
 
 class EpisodeRecorder:
@@ -78,6 +87,9 @@ class EpisodeRecorder:
                 self._rewards[row],
                 info["scores"],
                 info["score"],
+                info.get("is_success"),
+                info.get("TimeLimit.truncated", False),
+                info.get("replies", ()),
             )
             self._tokens[row], self._rewards[row] = [], []
         return ended

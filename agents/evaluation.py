@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from stable_baselines3.common.vec_env import VecEnv
 
 from agents.episodes import Episode, EpisodeRecorder
 from agents.policy import TransformerPolicy
 from agents.rollout import Rollout
 from agents.sampler import Sampler
 from agents.vec_env import make_sb3_vec_env
+
+
+@dataclass(frozen=True)
+class Written:
+    """An episode, and what its policy had before it.
+
+    Attributes:
+        episode: The episode.
+        contexts: Where its tokens do not go on from the ones before them, the index of the first
+            of them and the token ids that stood before it, int32 (c,): the prompt before token 0,
+            and the whole dialogue so far where an environment answered.
+    """
+
+    episode: Episode
+    contexts: list[tuple[int, NDArray[np.int32]]]
 
 
 def evaluate(
@@ -38,26 +56,83 @@ def evaluate(
     Returns:
         One episode a prompt, in the order of the prompts.
     """
-    num_prompts = len(prompts)
-    env = make_sb3_vec_env("TextGen-v0", num_prompts, seed=seed, env_kwargs=env_kwargs)
-    env.set_options([dict(options) for options in prompts])
-    recorder = EpisodeRecorder(num_prompts)
-    episodes: dict[int, Episode] = {}
-    observations = env.reset()
-    assert isinstance(observations, dict)
+    env = make_sb3_vec_env("TextGen-v0", len(prompts), env_kwargs=env_kwargs)
+    written = write(policy, env, prompts, seed=seed, deterministic=deterministic)
+    env.close()
+    return [each.episode for each in written]
+
+
+def write(
+    policy: TransformerPolicy,
+    env: VecEnv,
+    prompts: Sequence[Mapping[str, Any]],
+    *,
+    seed: int = 0,
+    deterministic: bool = False,
+) -> list[Written]:
+    """As `evaluate`, in an environment that there is, as many prompts at a time as it has rows.
+
+    Each portion is paid by the reward as it was at the start, whatever it learns of texts.
+
+    Args:
+        policy: The policy.
+        env: Of `make_sb3_vec_env`.
+        prompts: The options of a reset for each.
+        seed: Seed of the sampling; the environment is seeded with seed + i for prompt i.
+        deterministic: Take the likeliest token instead of sampling.
+
+    Returns:
+        One text a prompt, in the order of the prompts.
+    """
+    reward_state = env.env_method("reward_state", indices=[0])[0]
     devices = [policy.device] if policy.device.type == "cuda" else []
+    written: list[Written] = []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
-        sampler = Sampler(policy, num_prompts)
-        rollout = Rollout(sampler, env, observations, deterministic=deterministic)
-        while len(episodes) < num_prompts:
-            step = rollout.step()
-            ended = recorder.add(step.actions, step.rewards, step.dones, step.infos)
-            # What the environment begins next in these rows is not wanted.
-            episodes = {**ended, **episodes}
-            rollout.leave_out(step.dones)
-    env.close()
-    return [episodes[row] for row in range(num_prompts)]
+        for begin in range(0, len(prompts), env.num_envs):
+            if reward_state:
+                env.env_method("load_reward_state", reward_state, indices=[0])
+            env.seed(seed + begin)
+            portion = prompts[begin : begin + env.num_envs]
+            written += _write_portion(policy, env, portion, deterministic)
+    return written
+
+
+def _write_portion(
+    policy: TransformerPolicy,
+    env: VecEnv,
+    prompts: Sequence[Mapping[str, Any]],
+    deterministic: bool,
+) -> list[Written]:
+    """One text a prompt, at most as many as the environment has rows."""
+    rows = np.arange(env.num_envs)
+    env.set_options([dict(prompts[row]) if row < len(prompts) else {} for row in rows.tolist()])
+    recorder = EpisodeRecorder(env.num_envs)
+    observations = env.reset()
+    assert isinstance(observations, dict)
+    contexts = [[(0, _context(observations, row))] for row in range(len(prompts))]
+    episodes: dict[int, Episode] = {}
+    rollout = Rollout(Sampler(policy, env.num_envs), env, observations, deterministic=deterministic)
+    rollout.leave_out(rows >= len(prompts))
+    steps = 0
+    while len(episodes) < len(prompts):
+        step = rollout.step()
+        steps += 1
+        # What the environment begins next in rows that ended, and what it makes of those that are
+        # left out, is not wanted.
+        ended = recorder.add(step.actions, step.rewards, step.dones, step.infos)
+        episodes = {**{row: ended[row] for row in ended if row < len(prompts)}, **episodes}
+        for row in step.begun.tolist():
+            if row < len(prompts) and row not in episodes:
+                contexts[row].append((steps, _context(step.new_observations, row)))
+        rollout.leave_out(step.dones)
+    return [Written(episodes[row], contexts[row]) for row in range(len(prompts))]
+
+
+def _context(observations: Mapping[str, NDArray[Any]], row: int) -> NDArray[np.int32]:
+    length = int(observations["attention_mask"][row].sum())
+    context: NDArray[np.int32] = observations["input_ids"][row, :length].astype(np.int32)
+    return context
 
 
 def mean_score(episodes: Sequence[Episode]) -> float:

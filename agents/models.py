@@ -1,23 +1,24 @@
-"""Where a causal language model comes from: built in, a directory, a hub id, with an adapter."""
+"""Where a causal language model comes from: a name, a directory, a hub id, with an adapter."""
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
 from torch import nn
 
-from textgym.tokenizer import BUILTIN, BUILTIN_DIRECTORY
+from agents.adapters import ADAPTER_CONFIG, base_of, take_out_adapter
+from textgym.extras import require
+from textgym.models import model_directory, not_found
 
 ModelSpec: TypeAlias = "str | Path | nn.Module"
-"""A built-in model's name, a local directory, a hub id, or a causal LM itself."""
+"""A model's name, a local directory, a GGUF file, a hub id, or a causal LM itself."""
 
-_CONFIG_FILES = {"config.json", "adapter_config.json"}  # PEFT saves adapters with the latter
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -33,37 +34,40 @@ _TOKENIZER_FILES = (
 
 
 def load_model(source: str | Path) -> nn.Module:
-    """Load a causal language model in float32, by built-in name, directory or hub id.
+    """Load a causal language model in float32, by name, directory, GGUF file or hub id.
 
-    Of one that was saved with PEFT the adapter can be trained, and nothing else.
+    Names are those of `textgym.models`. Of a model that was saved with PEFT the adapter can be
+    trained, and nothing else.
 
     Raises:
-        FileNotFoundError: If there is no such model.
+        FileNotFoundError: If there is no such model, or none that its adapter was trained on.
+        TypeError: If it is a model of another kind.
+        MissingExtra: If a package is needed for it, such as PEFT for an adapter.
     """
-    from transformers import AutoModelForCausalLM
-
-    location = _location(source)
-    try:
-        if os.path.isdir(location) and not _CONFIG_FILES & set(os.listdir(location)):
-            raise FileNotFoundError(f"{location} holds no config.json")
-        with no_progress_bars():
-            model = AutoModelForCausalLM.from_pretrained(location, dtype=torch.float32)
-    except OSError as error:
-        raise FileNotFoundError(
-            f"no model {str(source)!r}: it is neither {BUILTIN!r}, nor a directory with a "
-            f"config.json and weights, nor a model that the Hugging Face hub gave. ({error})"
-        ) from error
-    assert isinstance(model, nn.Module)
+    directory = model_directory(source)
+    if directory is None:
+        try:
+            model = _from_pretrained(str(source))
+        except OSError as error:
+            raise FileNotFoundError(f"{not_found(source)} ({error})") from error
+    else:
+        model = _load_directory(directory.absolute(), str(source))
     if has_adapter(model):
         _switch_adapter(model, True)  # transformers loads it frozen
     return model
 
 
 def model_source(model: ModelSpec) -> str | None:
-    """Where a model's files are: a directory or a hub id; None for a module made in memory."""
+    """Where a model's files are: a directory or a hub id; None for a module made in memory.
+
+    Nothing is said of whether they are there: loading tells.
+    """
     if isinstance(model, nn.Module):
         return getattr(getattr(model, "config", None), "name_or_path", None) or None
-    return _location(model)
+    try:
+        return str(model_directory(model) or model)
+    except FileNotFoundError:
+        return str(Path(model).expanduser())
 
 
 def tokenizer_files(source: str) -> list[Path]:
@@ -94,8 +98,83 @@ def no_progress_bars() -> Iterator[None]:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def _location(source: str | Path) -> str:
-    return str(BUILTIN_DIRECTORY) if str(source) == BUILTIN else os.path.expanduser(source)
+def _load_directory(directory: Path, name: str) -> nn.Module:
+    """Load a model's directory, or an adapter's and the model that it was trained on.
+
+    An absolute path is what PEFT then writes into adapters, so that they are found from anywhere.
+    """
+    has_config = (directory / "config.json").is_file()
+    if (directory / ADAPTER_CONFIG).is_file():
+        # Without PEFT transformers would leave the adapter out, and say nothing.
+        require("peft", extra="lora", wanted_by=f"the adapter in {directory}")
+        if not has_config:
+            return _load_adapter(directory)
+    if not has_config:
+        raise FileNotFoundError(f"no model {name!r}: {directory} holds no config.json.")
+    try:
+        return _from_pretrained(str(directory))
+    except OSError as error:
+        raise FileNotFoundError(f"no model {name!r}: {error}") from error
+
+
+def _load_adapter(directory: Path) -> nn.Module:
+    base = base_of(directory)
+    try:
+        model: Any = load_model(base)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"the adapter in {directory} needs the model that it was trained on, which is not at "
+            f"{base!r}. Write where it is (a name, directory or hub id) into its {ADAPTER_CONFIG}, "
+            f"as base_model_name_or_path. ({error})"
+        ) from error
+    with no_progress_bars():
+        model.load_adapter(str(directory))
+    return model  # type: ignore[no-any-return]
+
+
+def _from_pretrained(location: str) -> nn.Module:
+    from transformers import AutoModelForCausalLM
+
+    _check_causal(location)
+    with no_progress_bars():
+        model = AutoModelForCausalLM.from_pretrained(location, dtype=torch.float32)
+    assert isinstance(model, nn.Module)
+    return model
+
+
+def _check_causal(location: str) -> None:
+    """Raise if a model is not one that predicts the next token of a single text.
+
+    transformers loads some of those all the same, and leaves weights out.
+
+    Raises:
+        TypeError: If it is of another kind.
+    """
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING,
+        MODEL_FOR_MASKED_LM_MAPPING,
+    )
+
+    try:
+        config: Any = AutoConfig.from_pretrained(location)
+    except OSError:  # an adapter on the hub, or nothing; loading tells which
+        return
+    kind = type(config)
+    decodes = getattr(config, "is_decoder", False) or getattr(config, "causal", False)
+    if config.is_encoder_decoder:
+        reason = "it reads the prompt with an encoder and writes with a decoder"
+    elif kind not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        reason = "it has no head for the next token"
+    elif kind in MODEL_FOR_MASKED_LM_MAPPING and not decodes:
+        reason = "it is an encoder, which reads to both sides of a token"
+    else:
+        return
+    raise TypeError(
+        f"{location!r} is a {config.model_type} model, and cannot be trained to write token by "
+        f"token here: {reason}. Take a decoder-only language model, such as GPT-2, Llama, Qwen or "
+        "the built-in one."
+    )
 
 
 def with_lora(model: nn.Module, lora: bool | Mapping[str, Any]) -> nn.Module:
@@ -103,44 +182,42 @@ def with_lora(model: nn.Module, lora: bool | Mapping[str, Any]) -> nn.Module:
 
     Args:
         model: A causal LM, which is changed in place.
-        lora: Arguments of `peft.LoraConfig`, such as `{"r": 16}`; True for its defaults.
+        lora: Arguments of `peft.LoraConfig`; True for its defaults. The rank is `r`, its scale
+            `lora_alpha / r`, and `target_modules` says which layers; `modules_to_save` are trained
+            whole. `lora_dropout` must stay 0: the probabilities of a rollout and those of the
+            update must agree.
 
     Raises:
-        ModuleNotFoundError: If PEFT is not installed.
-        ValueError: If the model has an adapter already.
+        MissingExtra: If PEFT is not installed.
+        ValueError: If the model has an adapter already, or an argument is refused.
     """
     from transformers.pytorch_utils import Conv1D
 
-    try:
-        import peft
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "lora needs the package peft: pip install peft", name="peft"
-        ) from error
+    peft = require("peft", extra="lora", wanted_by="lora")
     if has_adapter(model):
         raise ValueError("the model has an adapter already, which is trained on; leave lora out.")
     arguments = {} if lora is True else dict(lora or {})
+    unknown = arguments.keys() - {field.name for field in fields(peft.LoraConfig)}
+    if unknown:
+        raise ValueError(
+            f"peft.LoraConfig takes no {', '.join(map(repr, sorted(unknown)))}. The rank is 'r', "
+            "its scale 'lora_alpha' (divided by the rank), the layers are 'target_modules'."
+        )
+    if arguments.get("lora_dropout"):
+        raise ValueError(
+            f"lora_dropout must be 0, got {arguments['lora_dropout']!r}: with dropout the "
+            "probabilities of an update would not be those of its rollout. Leave it out."
+        )
     # GPT-2's layers hold their weights the other way round.
     transposed = any(isinstance(module, Conv1D) for module in model.modules())
     defaults = {"task_type": "CAUSAL_LM", "fan_in_fan_out": transposed}
     config = peft.LoraConfig(**{**defaults, **arguments})
-    _take_out_adapter(model)  # which is in a model that SB3 saved together with its policy
+    take_out_adapter(model)  # which is in a model that SB3 saved together with its policy
     with warnings.catch_warnings():
         # PEFT asks transformers under a name that transformers gave up.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
         adapted: nn.Module = peft.get_peft_model(model, config)
     return adapted
-
-
-def _take_out_adapter(model: nn.Module) -> None:
-    """Make a model what it was before `with_lora` changed it."""
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    layers = [(n, m) for n, m in model.named_modules() if isinstance(m, BaseTunerLayer)]
-    for name, layer in layers:
-        model.set_submodule(name, layer.get_base_layer())
-    if layers:
-        del model.peft_config
 
 
 def has_adapter(model: nn.Module) -> bool:

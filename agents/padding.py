@@ -1,4 +1,4 @@
-"""Right-padded rows, as environments give them, moved to where models want them."""
+"""Right-padded rows, as environments give them, cut down to what models need to read."""
 
 from __future__ import annotations
 
@@ -6,35 +6,26 @@ import torch
 from torch import Tensor
 
 
-def left_padded(input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
-    """Move every row's tokens to the right edge and drop the columns that hold none.
-
-    The last token of each row is then in the last column, and the model runs on as many columns
-    as the longest row has tokens.
+def without_surplus(input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Drop the columns that hold padding only.
 
     Args:
         input_ids: int64 (n, L), right-padded.
         attention_mask: (n, L).
 
     Returns:
-        `input_ids`, `attention_mask` and `position_ids`, int64 (n, T), left-padded; positions
-        count from each row's first token.
+        As many columns as the longest row has tokens, int64 (n, T), and how many of them are each
+        row's, int64 (n,).
 
     Raises:
         ValueError: If a row does not begin with a token.
     """
-    lengths = attention_mask.long().sum(dim=1, keepdim=True)
-    begins = attention_mask[:, :1].long()
+    lengths = attention_mask.long().sum(dim=1)
+    begins = attention_mask[:, 0].long()
     columns, all_begin = torch.stack([lengths.max(), begins.min()]).tolist()
     if not all_begin:
         raise ValueError(
             f"row {int(begins.argmin())} of attention_mask does not begin with 1. Rows hold at "
             "least one token and are padded on the right, as TextGen-v0 gives them."
         )
-    index = torch.arange(columns, device=input_ids.device) - (columns - lengths)
-    positions = index.clamp(min=0)
-    return {
-        "input_ids": input_ids.gather(1, positions),
-        "attention_mask": (index >= 0).long(),
-        "position_ids": positions,
-    }
+    return input_ids[:, :columns], lengths

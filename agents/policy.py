@@ -17,6 +17,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
+from agents import adapters
 from agents.backbone import Backbone, DType, NextToken
 from agents.log_probs import LOGITS_BUDGET
 from agents.models import ModelSpec, no_progress_bars, tokenizer_files
@@ -28,7 +29,7 @@ from textgym.tokenizer import BUILTIN, Tokenizer
 
 VALUE_HEAD_FILE = "value_head.safetensors"
 
-_STALE = ("*.safetensors", "*.safetensors.index.json", "adapter_config.json")
+_STALE = ("*.safetensors", "*.safetensors.index.json", "config.json", "adapter_config.json")
 """What would make a model's directory contradict itself after another was saved there."""
 
 
@@ -191,7 +192,9 @@ class TransformerPolicyMixin(BasePolicy):
             "optimizer_kwargs": self.optimizer_kwargs,
         }
 
-    def save_pretrained(self, directory: str | Path, tokenizer: Tokenizer | None = None) -> None:
+    def save_pretrained(
+        self, directory: str | Path, tokenizer: Tokenizer | None = None, *, merged: bool = False
+    ) -> None:
         """Write the model as plain Hugging Face files, and the value head beside them.
 
         `AutoModelForCausalLM.from_pretrained(directory)` reads the model, and
@@ -202,13 +205,19 @@ class TransformerPolicyMixin(BasePolicy):
             directory: Where to. Weights that are there already are replaced, other files stay.
             tokenizer: The environment's tokenizer, to be saved along. None copies the tokenizer's
                 files from where the model came from, if they are there.
+            merged: Of a model with an adapter, write a whole one with the adapter folded in,
+                which needs neither PEFT nor the model that it was trained on; a second copy of
+                the model is made for it. False writes the adapter alone. The policy is not
+                changed.
 
         Raises:
             FileExistsError: If `directory` is a file.
+            ValueError: If the adapter cannot be folded in.
         """
+        model = adapters.merged(self.backbone.model) if merged else self.backbone.model
         with atomic_directory(directory, stale=_STALE) as temporary:
             with no_progress_bars():
-                self.backbone.model.save_pretrained(temporary)
+                model.save_pretrained(temporary)
             head = {key: value.cpu() for key, value in self.value_net.state_dict().items()}
             save_file(head, temporary / VALUE_HEAD_FILE)
             if tokenizer is not None:

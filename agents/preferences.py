@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from textgym.tasks import Task
 from textgym.tasks.file import file as prompts_file
 from textgym.tasks.rows import read_rows
 
@@ -38,14 +39,16 @@ def read_preferences(
             f"{path} has the same prompt in every row, so that none can be held out. Give at "
             "least two different prompts."
         )
-    training, held_out = (
-        [
-            Preference(example.prompt, example.columns["chosen"], example.columns["rejected"])
-            for example in task.splits[split]
-        ]
-        for split in ("train", "validation")
-    )
-    return training, held_out
+    return _preferences(task, "train"), _preferences(task, "validation")
+
+
+def _preferences(task: Task, split: str) -> list[Preference]:
+    examples = task.split(split)
+    assert isinstance(examples, tuple)  # a file's are in memory
+    return [
+        Preference(example.prompt, example.columns["chosen"], example.columns["rejected"])
+        for example in examples
+    ]
 
 
 def _check_row(where: str, row: dict[str, Any]) -> None:

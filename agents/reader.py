@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from agents.aligned_reader import AlignedReader
 from agents.attention import Reading, reading
 from agents.backbone import Backbone, NextToken
 from agents.cache import SlotCache
+from agents.seen import MAX_TOKENS, nothing_seen, put, take
 from agents.short_attention import LONGEST, short_attention
-
-MAX_TOKENS = 16_384
-"""Tokens of prompts that are read at a time, were they all as long as the longest."""
 
 
 class Reader(Protocol):
@@ -59,7 +58,7 @@ class CachedReader:
     def __init__(self, backbone: Backbone, num_rows: int) -> None:
         self._backbone = backbone
         self._cache = SlotCache(num_rows, backbone.context_length)
-        self._seen = _nothing_seen(backbone, num_rows)
+        self._seen = nothing_seen(backbone, num_rows)
         self._tokens = torch.zeros(num_rows, dtype=torch.long, device=self._seen.logits.device)
         self._going_on = np.zeros(num_rows, np.bool_)
         self._prompts: dict[int, NDArray[np.int64]] = {}
@@ -92,7 +91,7 @@ class CachedReader:
         self._prompts = {row: ids for row, ids in self._prompts.items() if row in kept}
         self._going_on &= np.isin(np.arange(len(self._going_on)), rows)
         self._catch_up()
-        self._seen = _take(self._seen, rows)
+        self._seen = take(self._seen, rows)
         self._going_on = self._going_on[rows]
         self._cache.keep(rows)
 
@@ -136,7 +135,7 @@ class CachedReader:
             self._seen = fresh
         else:
             rows = np.concatenate([going_on, np.array(beginning, np.intp)])
-            _put(self._seen, rows, fresh)
+            put(self._seen, rows, fresh)
 
 
 class UncachedReader:
@@ -149,7 +148,7 @@ class UncachedReader:
 
     def __init__(self, backbone: Backbone, num_rows: int) -> None:
         self._backbone = backbone
-        self.seen = _nothing_seen(backbone, num_rows)
+        self.seen = nothing_seen(backbone, num_rows)
         shape = (num_rows, backbone.context_length)
         self._ids = torch.zeros(shape, dtype=torch.long, device=self.seen.logits.device)
         self._lengths = torch.zeros_like(self._ids[:, 0])
@@ -162,7 +161,7 @@ class UncachedReader:
         columns = int(lengths.max())
         self._ids[index, :columns] = torch.from_numpy(input_ids[:, :columns]).to(index.device)
         self._lengths[index] = torch.from_numpy(lengths).to(index.device)
-        _put(self.seen, rows, self._read(index))
+        put(self.seen, rows, self._read(index))
 
     def append(self, tokens: Tensor) -> None:
         """See `Reader`."""
@@ -173,7 +172,7 @@ class UncachedReader:
     def keep(self, rows: NDArray[np.intp]) -> None:
         """See `Reader`."""
         self._ids, self._lengths = self._ids[rows], self._lengths[rows]
-        self.seen = _take(self.seen, rows)
+        self.seen = take(self.seen, rows)
 
     def _read(self, rows: Tensor | slice) -> NextToken:
         columns = torch.arange(self._ids.shape[1], device=self._ids.device)
@@ -181,28 +180,35 @@ class UncachedReader:
         return said
 
 
+ReaderClass: TypeAlias = "type[CachedReader] | type[AlignedReader] | type[UncachedReader]"
+
+
 @torch.no_grad()
-def best_reader(backbone: Backbone) -> type[CachedReader] | type[UncachedReader]:
-    """The cached reader, if it reads what the uncached one does.
+def best_reader(backbone: Backbone) -> ReaderClass:
+    """The fastest reader that reads what the uncached one does.
 
     A name does not tell: there are families that take no notice of our attention or of the cache,
-    and nothing fails. So both read two rows of different length, one of them as long as rows can
+    and nothing fails. So all read two rows of different length, one of them as long as rows can
     be, and one that starts anew.
     """
+    reasons = []
     with backbone.exact():
         expected = _trial(UncachedReader(backbone, 2), backbone)
-        try:
-            got = _trial(CachedReader(backbone, 2), backbone)
-        except _UNFIT as error:
-            reason = f"raises {error!r} with it"
-        else:
+        for reader_class in (CachedReader, AlignedReader):
+            try:
+                got = _trial(reader_class(backbone, 2), backbone)
+            except _UNFIT as error:
+                reasons.append(f"raises {error!r}")
+                continue
             if backbone.agree(got, expected):
-                backbone.pluggable = _reads_short_texts(backbone)
-                return CachedReader
-            reason = "gives other logits with it"
+                if reader_class is CachedReader:
+                    backbone.pluggable = _reads_short_texts(backbone)
+                return reader_class
+            reasons.append("gives other logits")
     warnings.warn(
         f"the {backbone.name} cannot be read with a cache of rows of different lengths: it "
-        f"{reason}. Results are right, but rollouts read the whole text again for every token, "
+        f"{reasons[0]} with ours and {reasons[1]} with transformers' own. Results are right, but "
+        "rollouts read the whole text again for every token, "
         f"up to {backbone.context_length} times the work.",
         stacklevel=3,
     )
@@ -229,7 +235,10 @@ def _reads_short_texts(backbone: Backbone) -> bool:
     input_ids = torch.from_numpy(ids).to(device)
     expected = backbone(input_ids, torch.ones_like(input_ids)).logits
     within = short_attention(backbone.model, input_ids)
-    got = backbone.read(lambda hidden: hidden[:, -1:], {"input_ids": input_ids}, within)
+    try:
+        got = backbone.read(lambda hidden: hidden[:, -1:], {"input_ids": input_ids}, within)
+    except NotImplementedError:
+        return False
     return backbone.agree(got.logits, expected)
 
 
@@ -244,21 +253,3 @@ def _trial(reader: Reader, backbone: Backbone) -> Tensor:
         if step == 0:
             reader.begin(np.array([1]), ids[2:], np.array([min(again, length - 1)]))
     return reader.seen.logits
-
-
-def _nothing_seen(backbone: Backbone, num_rows: int) -> NextToken:
-    device = backbone.head.weight.device
-    return NextToken(
-        torch.zeros(num_rows, backbone.width, device=device),
-        torch.zeros(num_rows, backbone.num_tokens, device=device),
-    )
-
-
-def _put(seen: NextToken, rows: NDArray[np.intp], fresh: NextToken) -> None:
-    for kept, new in zip(seen, fresh, strict=True):
-        kept[torch.from_numpy(rows).to(kept.device)] = new
-
-
-def _take(seen: NextToken, rows: NDArray[np.intp]) -> NextToken:
-    index = torch.from_numpy(rows).to(seen.logits.device)
-    return NextToken(seen.hidden[index], seen.logits[index])

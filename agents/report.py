@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
+import numpy as np
+from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from agents.episodes import Episode
 from agents.evaluation import mean_score
+from agents.judging import intervals
+from agents.prompt_search import templates_table
+from agents.run_directory import RunDirectory
+from agents.validation import VALIDATION, Best
 from textgym.files import atomic_write
+from textgym.process import TextProcess
 from textgym.rendering import to_html, token_text
 from textgym.tokenizer import Tokenizer
 
@@ -22,32 +32,103 @@ CURVES = {
 }
 """Columns of SB3's `progress.csv` that are drawn, with their titles."""
 
-TEAL, VERMILION = "#12836b", "#c8501e"
+TEAL, VERMILION, INK = "#12836b", "#c8501e", "#5f6368"
+
+
+def say(console: Console, text: str, style: str | None = None) -> None:
+    """Print a text as it is, in whole lines, so that paths and commands can be copied."""
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def described(episodes: Sequence[Episode]) -> str:
+    """How good texts are: the mean score with its interval, and how many succeed."""
+    score = intervals.mean([episode.score for episode in episodes])
+    text = f"mean score {score.value:+.3f}"
+    if not math.isnan(score.low):
+        text += f" ({score.low:+.3f} to {score.high:+.3f})"
+    successes = [episode.success for episode in episodes if episode.success is not None]
+    return text + (f", {np.mean(successes):.0%} solved" if successes else "")
+
+
+def write_report(
+    run: RunDirectory,
+    what: str,
+    before: Sequence[Episode],
+    after: Sequence[Episode],
+    process: TextProcess,
+    best: Best | None,
+    console: Console,
+) -> None:
+    """Write the curves and the page of a run that has ended, and print what became of it.
+
+    Args:
+        run: The run.
+        what: The prompts on which it was judged, in a few words.
+        before: What was written for them before training.
+        after: The same after training, by the model that was kept.
+        process: The environment's decision process.
+        best: Which model that is; None for the last.
+        console: Where to print.
+    """
+    scores = mean_score(before), mean_score(after)
+    plot_curves(run.progress, run.curves, *scores, what, None if best is None else best.timesteps)
+    write_page(run.page, before, after, process.tokenizer)
+    console.print(comparison(before, after, process.tokenizer))
+    if process.prompts.selection is not None:
+        console.print(templates_table(process.prompts.selection, process.prompts.templates))
+    say(console, f"{what}: {described(before)} before,", "bold")
+    say(console, f"{' ' * len(what)}  {described(after)} after (mean, 95% interval)", "bold")
+    say(console, f"curves   {run.curves}\nsamples  {run.page}")
 
 
 def comparison(
     before: Sequence[Episode], after: Sequence[Episode], tokenizer: Tokenizer, rows: int = 6
 ) -> Table:
     """A table of the same prompts before and after training, tokens coloured by reward."""
-    table = Table(
-        title="Held-out prompts before and after training", title_justify="left", show_lines=True
-    )
+    columns = [("before", before, tokenizer), ("after", after, tokenizer)]
+    return side_by_side("Held-out prompts before and after training", columns, rows)
+
+
+Column: TypeAlias = tuple[str, Sequence[Episode], Tokenizer]
+"""A writer: its name, its texts, a text a prompt, and its tokenizer."""
+
+
+def side_by_side(title: str, columns: Sequence[Column], rows: int) -> Table:
+    """A table of texts for the same prompts, the first ones; tokens coloured by reward."""
+    table = Table(title=title, title_justify="left", show_lines=True)
     table.add_column("prompt", style="dim", ratio=3)
-    for title, episodes in (("before", before), ("after", after)):
-        table.add_column(title, ratio=6)
-        table.add_column("score", justify="right", footer=f"{mean_score(episodes):+.3f}")
-    scale = max(
-        (abs(reward) for episode in (*before, *after) for reward in episode.rewards), default=0.0
-    )
-    for old, new in list(zip(before, after, strict=True))[:rows]:
-        table.add_row(
-            old.prompt,
-            token_text(old.transcript(tokenizer), scale=scale or None),
-            f"{old.score:+.2f}",
-            token_text(new.transcript(tokenizer), scale=scale or None),
-            f"{new.score:+.2f}",
-        )
+    for name, _, _ in columns:
+        table.add_column(Text(name), ratio=6, overflow="fold")
+        table.add_column("score", justify="right")
+    for prompt, texts in _coloured(columns, rows):
+        table.add_row(Text(prompt), *(cell for text in texts for cell in text))
     return table
+
+
+def stacked(title: str, columns: Sequence[Column], rows: int) -> Table:
+    """As `side_by_side`, but one below the other, for more writers than a line has room for."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("model", ratio=1, overflow="fold")
+    table.add_column("text", ratio=4)
+    table.add_column("score", justify="right")
+    for prompt, texts in _coloured(columns, rows):
+        table.add_section()
+        table.add_row("", Text(prompt, style="dim"))
+        for (name, _, _), text in zip(columns, texts, strict=True):
+            table.add_row(Text(name), *text)
+    return table
+
+
+def _coloured(columns: Sequence[Column], rows: int) -> Iterator[tuple[str, list[tuple[Text, str]]]]:
+    """The first prompts, and for each what the writers made of it, with its score."""
+    earned = (r for _, episodes, _ in columns for episode in episodes for r in episode.rewards)
+    scale = max(map(abs, earned), default=0.0) or None
+    for row in zip(*(episodes[:rows] for _, episodes, _ in columns), strict=True):
+        texts = [
+            (token_text(episode.transcript(tokenizer), scale=scale), f"{episode.score:+.2f}")
+            for episode, (_, _, tokenizer) in zip(row, columns, strict=True)
+        ]
+        yield row[0].prompt, texts
 
 
 def write_page(
@@ -67,7 +148,9 @@ def write_page(
     atomic_write(path, to_html(transcripts, title=title, labels=labels))
 
 
-def plot_curves(progress: Path, picture: Path, before: float, after: float) -> None:
+def plot_curves(
+    progress: Path, picture: Path, before: float, after: float, what: str, kept: int | None
+) -> None:
     """Draw the course of a run from SB3's `progress.csv`.
 
     Args:
@@ -75,6 +158,9 @@ def plot_curves(progress: Path, picture: Path, before: float, after: float) -> N
         picture: The PNG to write.
         before: Mean score of held-out prompts before training.
         after: The same after training.
+        what: Which prompts these are.
+        kept: After how many tokens of training the model was kept that was judged; None for the
+            last.
     """
     import matplotlib
 
@@ -95,10 +181,15 @@ def plot_curves(progress: Path, picture: Path, before: float, after: float) -> N
         axis.grid(alpha=0.25)
         if axis is axes[0, 0]:
             axis.lines[0].set_label("training, last 100 texts")
+            looks = [
+                (row["time/total_timesteps"], row[VALIDATION]) for row in rows if VALIDATION in row
+            ]
+            if looks:
+                axis.plot(*zip(*looks, strict=True), "s-", color=INK, markersize=4, linewidth=1)
+                axis.lines[1].set_label("validation prompts")
     last = max((row["time/total_timesteps"] for row in rows), default=1.0)
-    axes[0, 0].scatter(
-        [0, last], [before, after], color=VERMILION, zorder=3, label="held-out prompts"
-    )
+    judged = [0, last if kept is None else kept]
+    axes[0, 0].scatter(judged, [before, after], color=VERMILION, zorder=3, label=what)
     axes[0, 0].legend(frameon=False, loc="lower right", fontsize=9)
     axes[-1, 0].set_xlabel("tokens written in training")
     figure.tight_layout()

@@ -17,7 +17,8 @@ from stable_baselines3.common.logger import CSVOutputFormat, Logger, TensorBoard
 from agents.episodes import Episode
 from textgym.files import atomic_write
 
-_REWARD_STATE = "reward_state"
+_STATES = ("reward_state", "template_state")
+"""What an environment has learned of the course of training, and loads by `load_<name>`."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,18 @@ class RunDirectory:
 
     @property
     def model(self) -> Path:
-        """The trained model in Hugging Face layout."""
+        """The trained model in Hugging Face layout: the best by validation, if there is any."""
         return self.path / "model"
+
+    @property
+    def adapter(self) -> Path:
+        """The trained adapter alone, of a run that trains one, as PEFT reads it."""
+        return self.path / "adapter"
+
+    @property
+    def best(self) -> Path:
+        """How good the model was, and when, if validation chose it."""
+        return self.path / "best.json"
 
     @property
     def checkpoint(self) -> Path:
@@ -130,17 +141,18 @@ class GrowingCSV(CSVOutputFormat):
             self.file.flush()
 
 
-def restore_reward(algorithm: BaseAlgorithm) -> None:
-    """Let the reward of a loaded algorithm's environment go on from its checkpoint."""
+def restore_progress(algorithm: BaseAlgorithm) -> None:
+    """Let a loaded algorithm's environment go on from its checkpoint: rewards and templates."""
     env = algorithm.get_env()
     assert env is not None
-    env.env_method("load_reward_state", getattr(algorithm, _REWARD_STATE, {}))
+    for name in _STATES:
+        env.env_method(f"load_{name}", getattr(algorithm, name, {}))
 
 
 class Checkpoint(BaseCallback):
     """Saves the algorithm between updates, so that a run that is killed can go on.
 
-    What the reward has learned of the course of training goes into the same archive.
+    What the environment has learned of the course of training goes into the same archive.
 
     Args:
         path: The archive; written under a temporary name and renamed.
@@ -164,8 +176,8 @@ class Checkpoint(BaseCallback):
         """Save now."""
         temporary = self._path.with_name(f".{self._path.name}")
         # SB3 saves an algorithm's attributes, those that are JSON-able as JSON.
-        state = self.training_env.env_method("reward_state", indices=[0])[0]
-        setattr(self.model, _REWARD_STATE, state)
+        for name in _STATES:
+            setattr(self.model, name, self.training_env.env_method(name, indices=[0])[0])
         self.model.save(temporary)
         os.replace(temporary, self._path)
         self._saved = time.monotonic()

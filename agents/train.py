@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from rich.console import Console
 from rich.markup import escape
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
 
 from agents.algorithms.ppo import TokenPPO
 from agents.callbacks import EpisodeCollector, LiveView, SampleLog
 from agents.config import RunConfig
 from agents.episodes import Episode
-from agents.evaluation import evaluate, mean_score
+from agents.held_out import HeldOut
 from agents.policy import TransformerPolicy
-from agents.report import comparison, plot_curves, write_page
-from agents.run_directory import Checkpoint, RunDirectory, restore_reward
+from agents.report import described, say, write_report
+from agents.run_directory import Checkpoint, RunDirectory, restore_progress
 from agents.run_file import save_config
+from agents.validation import Best, Validation, best_template
 from agents.vec_env import make_sb3_vec_env
-from textgym import tasks
+from textgym.process import TextProcess
 from textgym.tokenizer import Tokenizer
 
 ALGORITHMS: dict[str, type[OnPolicyAlgorithm]] = {
@@ -37,9 +43,13 @@ ALGORITHMS: dict[str, type[OnPolicyAlgorithm]] = {
 def train(config: RunConfig, console: Console | None = None, *, resume: bool = False) -> Path:
     """Train as the config says, showing progress, and return the run's directory.
 
+    Validation prompts are looked at every so often, and the model that does best on them is kept;
+    the test prompts are judged before training, and once after it with that model.
+
     The directory gets `config.yaml`, `progress.csv`, TensorBoard events, `samples.jsonl`,
-    `curves.png`, `samples.html`, `model/` and `checkpoint.zip`. The model and the checkpoint are
-    also written when the run is interrupted or a reward fails.
+    `curves.png`, `samples.html`, `model/` (with an adapter folded in), `adapter/` if there is one,
+    and `checkpoint.zip`. Model and checkpoint are also there when the run is interrupted or a
+    reward fails.
 
     Args:
         config: The settings.
@@ -59,43 +69,46 @@ def train(config: RunConfig, console: Console | None = None, *, resume: bool = F
         run.check_new()
     _check_device(config.device)
     env = make_sb3_vec_env("TextGen-v0", config.n_envs, env_kwargs=config.env_kwargs())
-    kind = ALGORITHMS[config.algo]
-    if resume:
-        algorithm = kind.load(run.checkpoint, env=env, device=config.device)
-        restore_reward(algorithm)
-        run.forget_after(algorithm.num_timesteps)
-    else:
-        algorithm = kind(TransformerPolicy, env, **config.algorithm_kwargs())
-    # What goes on must not draw again the prompts and the tokens with which it began.
-    algorithm.set_random_seed(_seed(config.seed, algorithm.num_timesteps))
-    policy = algorithm.policy
-    assert isinstance(policy, TransformerPolicy)
-    tokenizer: Tokenizer = env.get_attr("tokenizer")[0]
-    judge = _Judge(config)
-    _introduce(config, policy, run, console)
+    process: TextProcess = env.get_attr("process")[0]
+    algorithm = _algorithm(config, env, run, resume)
+    policy = _policy(algorithm)
+    test, validation = HeldOut(config, "test"), HeldOut(config, "validation")
+    if not test.count:
+        test = HeldOut(config, "train")
+    _introduce(config, policy, process, run, console)
 
-    before = run.load_before() if resume else judge(policy)
-    console.print(f"{judge.what}: mean score [bold]{mean_score(before):+.3f}[/] before training")
+    before = run.load_before() if resume else test(policy)
+    say(console, f"{test.what}: {described(before)} before training")
     run.path.mkdir(parents=True, exist_ok=True)
     run.save_before(before)
     save_config(config, run.config)
 
+    keeper = _Keeper(config, policy, process.tokenizer, run)
     collector = EpisodeCollector()
-    view = LiveView(config.total_timesteps, collector, tokenizer, console)
+    view = LiveView(config.total_timesteps, collector, process.tokenizer, console)
     checkpoint = Checkpoint(run.checkpoint)
+    callbacks = [checkpoint, collector, SampleLog(run.samples, collector), view]
+    if validation.count:
+        keeper.chooser = Validation(
+            lambda: validation(policy, best_template(process)),
+            keeper.save,
+            run.best,
+            config.validate_every,
+        )
+        callbacks.append(keeper.chooser)
     algorithm.set_logger(run.logger())
     started, first = time.perf_counter(), algorithm.num_timesteps
     finished = False
     try:
         algorithm.learn(
             max(config.total_timesteps - first, 0),
-            callback=[checkpoint, collector, SampleLog(run.samples, collector), view],
+            callback=callbacks,
             reset_num_timesteps=not resume,
         )
         finished = True
     finally:
         view.stop()
-        policy.save_pretrained(run.model, tokenizer)
+        keeper.save_if_none()
         checkpoint.save()
         algorithm.logger.close()
         env.close()
@@ -106,44 +119,95 @@ def train(config: RunConfig, console: Console | None = None, *, resume: bool = F
                 f"{run.path}",
             )
     seconds, steps = time.perf_counter() - started, algorithm.num_timesteps - first
-
-    after = judge(policy)
-    plot_curves(run.progress, run.curves, mean_score(before), mean_score(after))
-    write_page(run.page, before, after, tokenizer)
-    console.print(comparison(before, after, tokenizer))
     kl = "" if view.kl is None else f", at a KL of {view.kl:.1f} nats a text"
-    console.print(
-        f"{judge.what}: mean score {mean_score(before):+.3f} before, "
-        f"[bold]{mean_score(after):+.3f}[/] after {steps:,} tokens in {seconds:.0f} s{kl}",
-        soft_wrap=True,
-    )
-    say(console, f"curves   {run.curves}\nsamples  {run.page}\nmodel    {run.model}")
-    reward = f" --reward {shlex.quote(config.reward_text)}" if config.reward != "sentiment" else ""
-    say(console, f'Try it: textgym sample --model {run.model}{reward} --prompt "My lord, I"')
+    say(console, f"{steps:,} tokens in {seconds:.0f} s{kl}")
+    best = keeper.best
+    if best is not None:
+        say(
+            console,
+            f"{validation.what}: best after {best.timesteps:,} tokens, mean score "
+            f"{best.score:+.3f}; that model was kept",
+        )
+    after = test(keeper.kept(), best_template(process))
+    write_report(run, test.what, before, after, process, best, console)
+    say(console, f"model    {run.model}")
+    if config.lora_rank is not None:
+        say(console, f"adapter  {run.adapter}")
+    say(console, f"Try it: textgym sample --model {run.model} --prompt {_try(before)}")
+    say(console, f"Judge it: textgym eval --model {run.path} {shlex.quote(config.model)}")
     return run.path
 
 
-def say(console: Console, text: str) -> None:
-    """Print a text as it is, in whole lines, so that paths and commands can be copied."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+class _Keeper:
+    """Saves the model of a run: the best by validation, or without it the last."""
+
+    def __init__(
+        self, config: RunConfig, policy: TransformerPolicy, tokenizer: Tokenizer, run: RunDirectory
+    ) -> None:
+        self.chooser: Validation | None = None
+        self._config = config
+        self._policy = policy
+        self._tokenizer = tokenizer
+        self._run = run
+
+    @property
+    def best(self) -> Best | None:
+        """The best by validation; None if there is no validation."""
+        return None if self.chooser is None else self.chooser.best
+
+    def save(self) -> None:
+        """Save the model as it is, whole, and its adapter alone if it has one."""
+        self._policy.save_pretrained(self._run.model, self._tokenizer, merged=True)
+        if self._config.lora_rank is not None:
+            self._policy.save_pretrained(self._run.adapter, self._tokenizer)
+
+    def save_if_none(self) -> None:
+        """Save the model as it is, if validation has chosen none."""
+        if self.best is None:
+            self.save()
+
+    def kept(self) -> TransformerPolicy:
+        """The policy whose model was saved."""
+        if self.best is None:
+            return self._policy
+        policy = self._policy
+        assert isinstance(policy.action_space, spaces.Discrete)
+        return TransformerPolicy(
+            policy.observation_space,
+            policy.action_space,
+            lambda _: 0.0,
+            model=str(self._run.model),
+            dtype=policy.backbone.dtype,
+            **asdict(policy.sampling),
+        ).to(policy.device)
 
 
-class _Judge:
-    """Scores a policy on the same held-out prompts each time."""
+def _algorithm(
+    config: RunConfig, env: VecEnv, run: RunDirectory, resume: bool
+) -> OnPolicyAlgorithm:
+    """The algorithm, new or as the run's checkpoint has it."""
+    kind = ALGORITHMS[config.algo]
+    if resume:
+        algorithm = kind.load(run.checkpoint, env=env, device=config.device)
+        restore_progress(algorithm)
+        run.forget_after(algorithm.num_timesteps)
+    else:
+        algorithm = kind(TransformerPolicy, env, **config.algorithm_kwargs())
+    # What goes on must not draw again the prompts and the tokens with which it began.
+    algorithm.set_random_seed(_seed(config.seed, algorithm.num_timesteps))
+    return algorithm
 
-    def __init__(self, config: RunConfig) -> None:
-        splits = tasks.make(config.task).splits
-        split = "test" if splits.get("test") else "train"
-        count = min(config.eval_prompts, len(splits[split]))
-        self._prompts = [{"prompt_index": index} for index in range(count)]
-        self._env_kwargs = config.env_kwargs(split)
-        self._seed = config.seed
-        held_out = "held-out prompts" if split == "test" else "training prompts (no test split)"
-        self.what = f"{count} {held_out}"
 
-    def __call__(self, policy: TransformerPolicy) -> list[Episode]:
-        """One text for each of the prompts."""
-        return evaluate(policy, self._env_kwargs, self._prompts, seed=self._seed)
+def _policy(algorithm: OnPolicyAlgorithm) -> TransformerPolicy:
+    policy: Any = algorithm.policy
+    assert isinstance(policy, TransformerPolicy)
+    return policy
+
+
+def _try(episodes: Sequence[Episode]) -> str:
+    """A prompt for the shell."""
+    prompts = [e.prompt for e in episodes if "\n" not in e.prompt and len(e.prompt) < 60]
+    return shlex.quote(prompts[0] if prompts else "My lord, I")
 
 
 def _dated_directory(config: RunConfig) -> Path:
@@ -171,13 +235,21 @@ def _seed(seed: int, timesteps: int) -> int:
 
 
 def _introduce(
-    config: RunConfig, policy: TransformerPolicy, run: RunDirectory, console: Console
+    config: RunConfig,
+    policy: TransformerPolicy,
+    process: TextProcess,
+    run: RunDirectory,
+    console: Console,
 ) -> None:
     count = sum(p.numel() for p in policy.parameters() if p.requires_grad)
     size = f"{count / 1e6:.1f} M" if count >= 1e5 else f"{count:,}"
+    weights = process.reward.current_weights
+    reward = " + ".join(n if w == 1 else f"{w:g} {n}" for n, w in weights.items())
+    prompts = "chat messages, by the model's template" if process.format.is_chat else "plain text"
     console.print(
-        f"[bold]{config.algo.upper()}[/] trains [bold]{config.model}[/] "
-        f"({size} parameters, on {policy.device}): {config.timing} "
-        f"[bold]{escape(config.reward_text)}[/] reward, writing to {run.path}",
+        f"[bold]{config.algo.upper()}[/] trains [bold]{escape(config.model)}[/] "
+        f"({size} parameters, on {policy.device}) on {escape(process.task.name)}: "
+        f"{config.timing} [bold]{escape(reward)}[/] reward, writing to {escape(str(run.path))}\n"
+        f"Prompts are {prompts}.",
         soft_wrap=True,
     )

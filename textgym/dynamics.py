@@ -91,6 +91,20 @@ def append(contexts: Contexts, rows: Rows | slice, tokens: NDArray[np.int64]) ->
     contexts.ends[rows] = ends + _ONE
 
 
+def extend(contexts: Contexts, row: int, tokens: Sequence[int]) -> None:
+    """Write several tokens at the end of one row, for which there must be room."""
+    end = contexts.ends[row] + len(tokens)
+    contexts.input_ids.ravel()[contexts.ends[row] : end] = tokens
+    contexts.attention_mask.ravel()[contexts.ends[row] : end] = _STANDS
+    contexts.ends[row] = end
+
+
+def room(contexts: Contexts, row: int) -> int:
+    """How many tokens still fit into a row."""
+    length = contexts.input_ids.shape[1]
+    return int(contexts.starts[row] + length - contexts.ends[row])
+
+
 def prompt_ids(contexts: Contexts, row: int) -> NDArray[np.int64]:
     """The tokens of a row's prompt, int64 (p,); a view."""
     return contexts.input_ids.ravel()[contexts.starts[row] : contexts.prompt_ends[row]]

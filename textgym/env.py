@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from textgym import rendering
 from textgym.dynamics import Observation, observe_rows
-from textgym.process import RewardProgress, TaskSpec, TextProcess
+from textgym.process import BanditSpec, Progress, TaskSpec, TextProcess
 from textgym.prompts import PromptTruncation
 from textgym.rewards import Every, RewardSpec, Timing
 from textgym.tokenizer import BUILTIN, Tokenizer
@@ -21,7 +21,7 @@ METADATA: dict[str, Any] = {"render_modes": ["human", "ansi", "rgb_array"], "ren
 _ROW = np.zeros(1, np.intp)
 
 
-class TextGenEnv(RewardProgress, gym.Env[Observation, int]):
+class TextGenEnv(Progress, gym.Env[Observation, int]):
     r"""Writing a text, one token at a time, with a reward for every token.
 
     ## Description
@@ -50,11 +50,13 @@ class TextGenEnv(RewardProgress, gym.Env[Observation, int]):
 
     ## Starting State
     A prompt of the task, drawn uniformly by `np_random`. `reset(options=...)` chooses it instead:
-    `{"prompt": text}`, `{"prompt_ids": [...]}` (both optionally with `"reference": text`) or
-    `{"prompt_index": i}`.
+    `{"prompt": text}` or `{"prompt": [messages]}`, `{"prompt_ids": [...]}` (optionally with
+    `"reference": text`) or `{"prompt_index": i}`.
 
     ## Episode End
-    * Terminated: the token is the end-of-text token, or the text holds a `stop` string.
+    * Terminated: the token ends the text (for a chat model, its turn), or the text holds a `stop`
+      string. In a task of several turns the other side answers then, and the episode goes on,
+      until it has no answer.
     * Truncated: `max_new_tokens` are written. A learner then bootstraps: it adds the value that
       its critic gives to the cut text. With `budget_is_terminal=True` this is a termination too,
       and the rewards of an episode are all that it is worth, though what is left of the budget
@@ -72,7 +74,12 @@ class TextGenEnv(RewardProgress, gym.Env[Observation, int]):
     | last step | `text`              | the completion's text                                  |
     | last step | `score`             | what the text is worth: the sum of the scores, weighted |
     | last step | `scores`            | what each reward paid in the episode, without weight   |
-    | last step | `is_success`        | whether a score reached its threshold, if it has one   |
+    | last step | `is_success`        | whether the text solves its task, where that can be told |
+    | last step | `replies`           | with several turns: what was answered, and where |
+    | reset, last step | `template`   | with templates: the index of the one that was taken    |
+
+    Whether a text is a success is for the task's own test, or else for the threshold of the reward,
+    to say.
 
     ## Arguments
     All are JSON-able except a function or an object given as reward, task or tokenizer.
@@ -81,16 +88,27 @@ class TextGenEnv(RewardProgress, gym.Env[Observation, int]):
     |----------------------|------------------|---------------------------------------------------|
     | `task`               | `"continuation"` | where prompts come from; name or mapping          |
     | `split`              | `"train"`        | `"train"`, `"validation"` or `"test"` prompts     |
-    | `reward`             | `"sentiment"`    | name, mapping, list or function; `textgym.rewards` |
+    | `reward`             | None             | name, mapping, list, function; None: the task's |
     | `timing`             | `"immediate"`    | or `"delayed"`                                    |
     | `every`              | `"token"`        | or `"word"`, `"sentence"`: how often to score     |
     | `tokenizer`          | `"builtin"`      | built-in name, local directory, or hub id         |
+    | `chat`               | None             | prompts as messages; None: if there is a template |
+    | `templates`          | None             | ways to put a prompt; None: the task's own        |
+    | `prompts`            | `"uniform"`      | how templates are chosen; `"bandit"`: by what pays |
     | `max_new_tokens`     | 32               | the budget of a completion                        |
     | `context_length`     | None             | L; None for what the task's longest prompt needs  |
-    | `stop`               | `()`             | strings that end the episode                      |
+    | `stop`               | None             | strings that end a text; None: the task's own      |
     | `budget_is_terminal` | False            | see Episode End                                   |
     | `prompt_truncation`  | `"error"`        | or `"left"`: keep the end of prompts too long     |
     | `render_mode`        | None             | `"human"`, `"ansi"` or `"rgb_array"`              |
+
+    ## Prompts
+    A tokenizer with a chat template belongs to a chat model: prompts are then messages, put by the
+    template, and the token that ends the model's turn ends the text. Otherwise, or with
+    `chat=False`, prompts are plain text. With several `templates`, such as
+    `["{prompt}", "Question: {prompt}\\nAnswer:"]`, each episode takes one, by chance or, with
+    `prompts="bandit"`, the more often the better it pays; see `textgym.templates` and
+    `textgym.bandits`. Rewards see the prompt without it.
 
     ## Rendering
     The text with each token on a colour that shows its reward: printed as it is written
@@ -110,13 +128,16 @@ class TextGenEnv(RewardProgress, gym.Env[Observation, int]):
         *,
         task: TaskSpec = "continuation",
         split: str = "train",
-        reward: RewardSpec = "sentiment",
+        reward: RewardSpec | None = None,
         timing: Timing = "immediate",
         every: Every = "token",
         tokenizer: str | Tokenizer = BUILTIN,
+        chat: bool | None = None,
+        templates: Sequence[str] | None = None,
+        prompts: BanditSpec = "uniform",
         max_new_tokens: int = 32,
         context_length: int | None = None,
-        stop: Sequence[str] = (),
+        stop: Sequence[str] | None = None,
         budget_is_terminal: bool = False,
         prompt_truncation: PromptTruncation = "error",
         render_mode: str | None = None,
@@ -131,6 +152,9 @@ class TextGenEnv(RewardProgress, gym.Env[Observation, int]):
             timing=timing,
             every=every,
             tokenizer=tokenizer,
+            chat=chat,
+            templates=templates,
+            prompts=prompts,
             max_new_tokens=max_new_tokens,
             context_length=context_length,
             stop=stop,

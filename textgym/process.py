@@ -11,16 +11,22 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from textgym import dynamics, rewards, tasks
+from textgym.bandits import Bandit
 from textgym.completion import Completions
 from textgym.dynamics import Rows
-from textgym.prompts import Prompts, PromptTruncation
+from textgym.prompt_format import prompt_format
+from textgym.prompts import Prompt, Prompts, PromptTruncation
 from textgym.rendering import Transcript
 from textgym.rewards import Every, RewardSpec, Timing
 from textgym.tasks import Task
 from textgym.tokenizer import BUILTIN, Tokenizer
+from textgym.turns import Reply, Turns, room_for_replies
 
 TaskSpec: TypeAlias = "str | Mapping[str, Any] | Task"
 """Whatever says which task is meant; JSON-able but for a task of one's own."""
+
+BanditSpec: TypeAlias = "str | Mapping[str, Any]"
+"""How templates are chosen: a name or a mapping of `textgym.bandits`."""
 
 Transition: TypeAlias = tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]
 """Rewards, terminated and truncated of the rows that took a step, each of shape (k,)."""
@@ -32,8 +38,11 @@ class TextProcess:
     `TextGenEnv` is one row of it, `TextGenVectorEnv` many. For the arguments see `TextGenEnv`.
 
     Attributes:
-        tokenizer: The tokenizer.
+        task: The task.
+        format: How its prompts become tokens.
+        tokenizer: The tokenizer, its end-of-text token being the one that ends the model's turn.
         contexts: The tokens of all rows.
+        prompts: The prompts, and what chooses between templates.
         completions: The text written so far, as rewards see it.
         ended: Rows whose episode is over, or never began, bool (n,): the array of `completions`.
         reward: The weighted sum of rewards.
@@ -47,51 +56,67 @@ class TextProcess:
         *,
         task: TaskSpec = "continuation",
         split: str = "train",
-        reward: RewardSpec = "sentiment",
+        reward: RewardSpec | None = None,
         timing: Timing = "immediate",
         every: Every = "token",
         tokenizer: str | Tokenizer = BUILTIN,
+        chat: bool | None = None,
+        templates: Sequence[str] | None = None,
+        prompts: BanditSpec = "uniform",
         max_new_tokens: int = 32,
         context_length: int | None = None,
-        stop: Sequence[str] = (),
+        stop: Sequence[str] | None = None,
         budget_is_terminal: bool = False,
         prompt_truncation: PromptTruncation = "error",
         max_episode_steps: int | None = None,
         record_rewards: bool = False,
     ) -> None:
         max_new_tokens = as_count("max_new_tokens", max_new_tokens)
-        if isinstance(stop, str) or not all(isinstance(s, str) and s for s in stop):
-            raise TypeError(f"stop is a list of non-empty strings, such as ['.'], got {stop!r}.")
-        self.tokenizer = (
-            tokenizer if isinstance(tokenizer, Tokenizer) else Tokenizer.from_pretrained(tokenizer)
+        self.task = tasks.make(task)
+        self.format = prompt_format(
+            tokenizer if isinstance(tokenizer, Tokenizer) else Tokenizer.from_pretrained(tokenizer),
+            chat,
         )
+        self.tokenizer = self.format.tokenizer
         self.num_rows = num_rows
-        self.reward = rewards.make(reward, timing, every)
+        self.reward = rewards.make(self.task.reward if reward is None else reward, timing, every)
         self.max_new_tokens = max_new_tokens
         self._step_limit = (
             None if max_episode_steps is None else as_count("max_episode_steps", max_episode_steps)
         )
-        self._stop = tuple(stop)
+        # A chat model ends its turns itself.
+        self._stop = _as_strings("stop", stop, () if self.format.is_chat else self.task.stop)
         self._budget_is_terminal = budget_is_terminal
-        self._prompts = Prompts(
-            tasks.make(task),
+        interaction = self.task.interaction
+        replies = 0 if interaction is None else room_for_replies(interaction, self.format)
+        self.prompts = Prompts(
+            self.task,
             split,
-            self.tokenizer,
-            max_new_tokens=max_new_tokens,
+            self.format,
+            templates=_as_strings("templates", templates, self.task.templates),
+            selection=prompts,
+            room=max_new_tokens + replies,
             context_length=context_length,
             truncation=prompt_truncation,
         )
-        context_length = self._prompts.context_length
+        context_length = self.prompts.context_length
         self.contexts = dynamics.empty(num_rows, context_length, self.tokenizer.pad_token_id)
         self._limits = np.zeros(num_rows, np.int64)  # the ends at which budgets are spent
         self.completions = Completions(self.contexts, self.tokenizer, max_new_tokens)
         self.ended = self.completions.ended
+        self._turns = (
+            None
+            if interaction is None
+            else Turns(interaction, self.format, self.contexts, self.completions)
+        )
+        self._begun: list[Prompt | None] = [None] * num_rows
+        self._on_trial = np.zeros(num_rows, np.bool_)  # whose template is drawn and not yet judged
         self._token_rewards = np.zeros((num_rows, max_new_tokens)) if record_rewards else None
 
         vocab_size = self.tokenizer.vocab_size
         # With no dimension: numpy compares with an array in half the time of a Python number.
         self._vocab_size = np.array(vocab_size, np.uint64)
-        self._ends_text = np.arange(vocab_size) == self.tokenizer.eos_token_id
+        self._ends_text = np.isin(np.arange(vocab_size), list(self.format.end_ids))
         self.action_space: spaces.Space[Any] = spaces.Discrete(vocab_size)
         self.observation_space: spaces.Space[Any] = spaces.Dict(
             input_ids=spaces.Box(0, vocab_size - 1, (context_length,), np.int64),
@@ -115,14 +140,16 @@ class TextProcess:
         Raises:
             ValueError: On an unknown option, or a prompt that does not fit.
         """
-        chosen = self._prompts.choose(options) if options else None
-        prompts = self._prompts.draw(generators)
+        chosen = self.prompts.choose(options) if options else None
+        prompts = self.prompts.draw(generators)
         if chosen is not None:
             prompts = [chosen] * len(rows)
         dynamics.begin(self.contexts, rows, [prompt.token_ids for prompt in prompts])
         where = dynamics.index(rows, self.num_rows)
         self._limits[where] = self.contexts.ends[where] + self.max_new_tokens
         self.completions.begin(rows, [prompt.example for prompt in prompts])
+        if self.prompts.selection is not None:
+            self._try_templates(rows, prompts, drawn=chosen is None)
         self.reward.start(rows, self.completions)
 
     def as_tokens(self, actions: NDArray[Any]) -> NDArray[np.int64]:
@@ -165,6 +192,9 @@ class TextProcess:
         if self._stop:
             terminated |= self._stopped(rows)
         spent: NDArray[np.bool_] = self.contexts.ends[where] >= self._limits[where]
+        replies: dict[int, Reply] = {}
+        if self._turns is not None:
+            replies = self._turns.take(rows, terminated, spent)  # after which some go on
         if self._budget_is_terminal:
             terminated |= spent
         truncated = spent > terminated  # an episode that is over was not cut
@@ -174,6 +204,10 @@ class TextProcess:
         paid = self.reward.step(rows, tokens, self.completions)
         if self._token_rewards is not None:
             self._token_rewards[rows, self.completions.lengths(rows) - 1] = paid
+        for row, reply in replies.items():
+            self._answer(row, reply)
+        if self.prompts.selection is not None:
+            self._learn_templates(rows[self.ended[rows]])
         return paid, terminated, truncated
 
     def step_info(self) -> dict[str, Any]:
@@ -191,14 +225,22 @@ class TextProcess:
             "score": self.reward.total(rows),
             "scores": {name: scores[rows] for name, scores in self.reward.scores.items()},
         }
-        success = self.reward.success(rows)
+        success = self._success(rows)
         if success is not None:
             info["is_success"] = success
+        if self._turns is not None:
+            info["replies"] = [self.completions.replies(row) for row in rows.tolist()]
         return info
 
     def reset_info(self, rows: Rows) -> dict[str, Any]:
         """What is known of rows whose episode begins, for `info`: columns of k values."""
-        return {"prompt": [self.completions.examples[row].prompt for row in rows.tolist()]}
+        info: dict[str, Any] = {
+            "prompt": [self.completions.examples[row].prompt for row in rows.tolist()]
+        }
+        begun = [self._begun[row] for row in rows.tolist()]
+        if self.prompts.selection is not None:
+            info["template"] = [None if prompt is None else prompt.template for prompt in begun]
+        return info
 
     def action_mask(self) -> NDArray[np.bool_]:
         """Tokens that make sense in a text, bool (vocabulary,): all but special ones, and EOS."""
@@ -214,15 +256,48 @@ class TextProcess:
             raise RuntimeError("rewards were not recorded; give record_rewards=True.")
         pieces = self.completions.pieces(row)
         paid = self._token_rewards[row, : len(pieces)].tolist()
-        return Transcript(self.completions.examples[row].prompt, pieces, paid)
+        replies = self.completions.replies(row)
+        return Transcript(self.completions.examples[row].prompt, pieces, paid, replies)
+
+    def _answer(self, row: int, reply: Reply) -> None:
+        """Let the other side speak, unless the episode was cut."""
+        if self._turns is not None and not self.ended[row]:
+            self._turns.add(row, reply)
+            self._limits[row] += len(reply.token_ids)
+
+    def _success(self, rows: Rows) -> NDArray[np.bool_] | None:
+        """Whether texts that are over solve their tasks, bool (k,); None if nobody can tell."""
+        if self.task.success is None:
+            return self.reward.success(rows)
+        solved = [bool(self.task.success(sample)) for sample in self.completions.samples(rows)]
+        return np.array(solved, np.bool_)
+
+    def _try_templates(self, rows: Rows, prompts: Sequence[Prompt], *, drawn: bool) -> None:
+        """Note which templates are tried; trials that were given up count for nothing."""
+        for row, prompt in zip(rows.tolist(), prompts, strict=True):
+            before = self._begun[row]
+            if before is not None and self._on_trial[row]:
+                self.prompts.forget(before)
+            self._begun[row], self._on_trial[row] = prompt, drawn
+
+    def _learn_templates(self, rows: Rows) -> None:
+        """Let the choice between templates know what the texts of rows, now over, are worth."""
+        for row, score in zip(rows.tolist(), self.reward.total(rows).tolist(), strict=True):
+            prompt = self._begun[row]
+            if prompt is not None and self._on_trial[row]:
+                self.prompts.learn(prompt, score)
+                self._on_trial[row] = False
 
     def _stopped(self, rows: Rows) -> NDArray[np.bool_]:
-        texts = [self.completions.text(row) for row in rows.tolist()]
+        texts = [self.completions.turn_text(row) for row in rows.tolist()]
         return np.array([any(stop in text for stop in self._stop) for text in texts], np.bool_)
 
 
-class RewardProgress:
-    """What an environment tells of a reward that follows progress, and takes back."""
+class Progress:
+    """What an environment has learned of the course of training, told and taken back.
+
+    That is a reward that follows progress, and the choice between templates.
+    """
 
     process: TextProcess
 
@@ -242,6 +317,25 @@ class RewardProgress:
         """
         self.process.reward.load_state_dict(state)
 
+    def template_bandit(self) -> Bandit | None:
+        """What chooses between templates, and what it knows of them; None without templates."""
+        return self.process.prompts.selection
+
+    def template_state(self) -> dict[str, Any]:
+        """What has been learned of the templates, JSON-able; empty without templates."""
+        bandit = self.template_bandit()
+        return {} if bandit is None else bandit.state_dict()
+
+    def load_template_state(self, state: Mapping[str, Any]) -> None:
+        """Let the choice between templates go on from such a state.
+
+        Raises:
+            ValueError: If it is the state of another choice, or of other templates.
+        """
+        bandit = self.template_bandit()
+        if bandit is not None and state:
+            bandit.load_state_dict(state)
+
 
 def as_count(name: str, value: Any) -> int:
     """A whole number of at least 1, of Python's or of numpy's; raises ValueError if it is not."""
@@ -252,3 +346,14 @@ def as_count(name: str, value: Any) -> int:
     if count < 1 or isinstance(value, bool):
         raise ValueError(f"{name} is a whole number of at least 1, got {value!r}.")
     return count
+
+
+def _as_strings(
+    name: str, given: Sequence[str] | None, default: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Strings that were given, or the default if none were."""
+    if given is None:
+        return default
+    if isinstance(given, str) or not all(isinstance(s, str) and s for s in given):
+        raise TypeError(f"{name} is a list of non-empty strings, such as ['.'], got {given!r}.")
+    return tuple(given)

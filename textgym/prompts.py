@@ -8,9 +8,12 @@ from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from textgym import bandits
+from textgym.bandits import Bandit
+from textgym.prompt_format import PromptFormat
 from textgym.registry import did_you_mean
-from textgym.tasks import Example, Task
-from textgym.tokenizer import Tokenizer
+from textgym.tasks.base import Example, Stream, Task
+from textgym.templates import Template
 
 PromptTruncation: TypeAlias = Literal["error", "left"]
 """What becomes of a prompt that is longer than its room: an error, or its end is kept."""
@@ -20,70 +23,98 @@ _OPTIONS = (*_CHOICES, "reference")
 
 
 class Prompt(NamedTuple):
-    """What an episode begins with: an example of the task, and the tokens of its prompt."""
+    """What an episode begins with.
+
+    Attributes:
+        example: The example of the task, as rewards see it: without a template.
+        token_ids: What the agent sees, int64 (p,).
+        template: Which template it was put into, by its index; None without templates.
+    """
 
     example: Example
     token_ids: NDArray[np.int64]
+    template: int | None = None
 
 
 class Prompts:
     """The prompts of one split of a task, tokenised to fit a context.
 
+    Those of a split that is in memory are tokenised at once, so that what does not fit is found
+    before anything is done; others when they are drawn.
+
     Args:
         task: The task.
         split: Whose prompts are drawn.
-        tokenizer: Makes tokens of them.
-        max_new_tokens: Places of the context that are kept for the completion.
+        form: Makes tokens of them.
+        templates: Ways to put a prompt; empty to leave prompts as they are.
+        selection: How templates are chosen; see `textgym.bandits.make`.
+        room: Places of the context that are kept for what is written.
         context_length: Length of the context, L. None takes what the longest prompt of any
             split needs, so that training and evaluation have the same spaces.
         truncation: What becomes of longer prompts.
 
     Attributes:
         context_length: L, in tokens.
+        templates: The templates.
+        selection: Chooses between them; None without templates.
 
     Raises:
-        ValueError: If a prompt is empty or does not fit, or the context has no room for one.
+        ValueError: If a prompt is empty or does not fit, the context has no room for one, or its
+            length is not given and cannot be found out.
     """
 
     def __init__(
         self,
         task: Task,
         split: str,
-        tokenizer: Tokenizer,
+        form: PromptFormat,
         *,
-        max_new_tokens: int,
+        templates: Sequence[str] = (),
+        selection: str | Mapping[str, Any] = "uniform",
+        room: int,
         context_length: int | None,
         truncation: PromptTruncation,
     ) -> None:
         if truncation not in get_args(PromptTruncation):
             raise ValueError(f"prompt_truncation is 'error' or 'left', got {truncation!r}.")
-        self._tokenizer = tokenizer
-        self._max_new_tokens = max_new_tokens
+        self._form = form
+        self._split = split
+        self.templates = tuple(Template(text) for text in templates)
+        self.selection: Bandit | None = bandits.make(selection, max(len(templates), 1))
+        if not templates:
+            self.selection = None
+        self._room = room
         self._truncation = truncation
-        examples = task.split(split)
-        encoded = {
-            example.prompt: self._encode(example.prompt)
-            for example in (task.examples if context_length is None else examples)
-        }
+        self._examples = task.split(split)
+        in_memory = isinstance(self._examples, tuple)
+        encoded: dict[int, list[NDArray[np.int64]]] = {}
         if context_length is None:
-            context_length = max_new_tokens + max(map(len, encoded.values()))
-        elif not isinstance(context_length, int) or context_length <= max_new_tokens:
+            self._check_all_known(task)
+            encoded = {id(example): self._variants(example) for example in task.examples}
+            longest = max(len(ids) for variants in encoded.values() for ids in variants)
+            context_length = room + longest
+        elif not isinstance(context_length, int) or context_length <= room:
             raise ValueError(
-                f"context_length={context_length!r} leaves no room for a prompt beside "
-                f"max_new_tokens={max_new_tokens}. Give a larger context_length, or None for "
-                "what the task's longest prompt needs."
+                f"context_length={context_length!r} leaves no room for a prompt beside the {room} "
+                "tokens that may be written (max_new_tokens, and replies). Give a larger "
+                "context_length, or None for what the task's longest prompt needs."
             )
         self.context_length = context_length
-        self._prompts = [
-            Prompt(example, self._fit(encoded[example.prompt], f"prompt {i} of split {split!r}"))
-            for i, example in enumerate(examples)
-        ]
+        self._prompts: list[list[Prompt]] = []  # of each example, one for each template
+        if in_memory:
+            assert isinstance(self._examples, tuple)
+            self._prompts = [
+                self._fitting(example, encoded.get(id(example)) or self._variants(example), index)
+                for index, example in enumerate(self._examples)
+            ]
 
     def draw(self, generators: Sequence[np.random.Generator]) -> list[Prompt]:
         """A prompt by each of the generators, all prompts being as likely."""
-        prompts, count = self._prompts, len(self._prompts)
-        # random() costs a tenth of integers(), and this is done for every episode.
-        return [prompts[int(generator.random() * count)] for generator in generators]
+        if self.selection is None and self._prompts:
+            prompts, count = self._prompts, len(self._prompts)
+            # random() costs a tenth of integers(), and this is done for every episode.
+            return [prompts[int(generator.random() * count)][0] for generator in generators]
+        return [self._draw(generator) for generator in generators]
 
     def choose(self, options: Mapping[str, Any]) -> Prompt:
         """The prompt that the options of a reset ask for.
@@ -105,24 +136,79 @@ class Prompts:
                 f"reset options name exactly one of {', '.join(_CHOICES)}, got {dict(options)!r}."
             )
         if "prompt_index" in options:
-            return self._prompts[self._checked_index(options)]
+            return self._chosen(self._checked_index(options))
         if "prompt" in options:
-            text = options["prompt"]
-            if not isinstance(text, str):
-                raise ValueError(f"option prompt is a string, got {text!r}.")
-            token_ids = self._encode(text)
-        else:
-            token_ids = self._checked_ids(options["prompt_ids"])
-            text = self._tokenizer.decode(token_ids)
-        example = Example(text, options.get("reference"))
-        return Prompt(example, self._fit(token_ids, f"option {given[0]}"))
+            example = _as_example(options["prompt"], options.get("reference"))
+            return self._fitting(example, self._variants(example), "option prompt")[0]
+        token_ids = self._checked_ids(options["prompt_ids"])
+        example = Example(self._form.tokenizer.decode(token_ids), options.get("reference"))
+        return Prompt(example, self._fit(token_ids, "option prompt_ids"))
 
-    def _encode(self, text: str) -> NDArray[np.int64]:
-        return np.array(self._tokenizer.encode(text), np.int64)
+    def learn(self, prompt: Prompt, score: float) -> None:
+        """Tell the choice between templates what the text that a drawn prompt got is worth."""
+        if self.selection is not None and prompt.template is not None:
+            self.selection.update(prompt.template, score)
+
+    def forget(self, prompt: Prompt) -> None:
+        """Tell the choice between templates that a drawn prompt was given up."""
+        if self.selection is not None and prompt.template is not None:
+            self.selection.forget(prompt.template)
+
+    def _draw(self, generator: np.random.Generator) -> Prompt:
+        if isinstance(self._examples, Stream):
+            variants = self._fitting_now(self._examples.draw(generator), "a prompt")
+        else:
+            index = int(generator.random() * len(self._examples))
+            variants = self._of(index)
+        return variants[0 if self.selection is None else self.selection.choose(generator)]
+
+    def _chosen(self, index: int) -> Prompt:
+        """The prompt of that index; templates take turns, so that each gets its share."""
+        variants = self._of(index)
+        return variants[index % len(variants)]
+
+    def _of(self, index: int) -> list[Prompt]:
+        """The prompt of that index, in each of the templates."""
+        if self._prompts:
+            return self._prompts[index]
+        assert not isinstance(self._examples, Stream)
+        return self._fitting_now(self._examples[index], index)
+
+    def _variants(self, example: Example) -> list[NDArray[np.int64]]:
+        """The tokens of an example's prompt, in each of the templates."""
+        if not self.templates:
+            return [np.array(self._form.encode(example), np.int64)]
+        return [
+            np.array(self._form.encode(template.apply(example)), np.int64)
+            for template in self.templates
+        ]
+
+    def _fitting_now(self, example: Example, what: int | str) -> list[Prompt]:
+        return self._fitting(example, self._variants(example), what)
+
+    def _fitting(
+        self, example: Example, variants: Sequence[NDArray[np.int64]], what: int | str
+    ) -> list[Prompt]:
+        if isinstance(what, int):
+            what = f"prompt {what} of split {self._split!r}"
+        return [
+            Prompt(example, self._fit(token_ids, what), template if self.templates else None)
+            for template, token_ids in enumerate(variants)
+        ]
+
+    def _check_all_known(self, task: Task) -> None:
+        unknown = [split for split, e in task.splits.items() if not isinstance(e, tuple)]
+        if unknown:
+            raise ValueError(
+                f"the prompts of task {task.name!r} (split {unknown[0]!r}) are read as they are "
+                "needed, so that the longest is not known. Give context_length, in tokens, for "
+                "the prompt and max_new_tokens together; prompt_truncation='left' cuts what is "
+                "longer."
+            )
 
     def _fit(self, token_ids: NDArray[np.int64], what: str) -> NDArray[np.int64]:
         """A prompt's tokens as they go into a context of limited length."""
-        room = self.context_length - self._max_new_tokens
+        room = self.context_length - self._room
         length = len(token_ids)
         if length == 0:
             raise ValueError(
@@ -134,14 +220,16 @@ class Prompts:
         if self._truncation == "left":
             return token_ids[length - room :]
         raise ValueError(
-            f"{what} has {length} tokens, and there is room for {room} beside "
-            f"max_new_tokens={self._max_new_tokens} in context_length={self.context_length}. Give "
-            f"context_length={length + self._max_new_tokens} or more, or "
+            f"{what} has {length} tokens, and there is room for {room} beside the {self._room} "
+            f"that may be written, in context_length={self.context_length}. Give "
+            f"context_length={length + self._room} or more, or "
             "prompt_truncation='left' to keep only the end of long prompts."
         )
 
     def _checked_index(self, options: Mapping[str, Any]) -> int:
-        index, count = options["prompt_index"], len(self._prompts)
+        if isinstance(self._examples, Stream):
+            raise ValueError("prompt_index: the prompts of a stream have no index.")
+        index, count = options["prompt_index"], len(self._examples)
         if not isinstance(index, (int, np.integer)) or not 0 <= index < count:
             raise ValueError(
                 f"prompt_index is a whole number from 0 to {count - 1}, the prompts of this "
@@ -153,10 +241,20 @@ class Prompts:
 
     def _checked_ids(self, value: Any) -> NDArray[np.int64]:
         ids = np.asarray(value)
-        size = self._tokenizer.vocab_size
+        size = self._form.tokenizer.vocab_size
         integers = ids.ndim == 1 and ids.size > 0 and np.issubdtype(ids.dtype, np.integer)
         if not integers or ids.min() < 0 or ids.max() >= size:
             raise ValueError(
                 f"option prompt_ids is a list of token ids from 0 to {size - 1}, got {value!r}."
             )
         return ids.astype(np.int64)
+
+
+def _as_example(prompt: Any, reference: str | None) -> Example:
+    """An example of a prompt as people give it: a text, or messages."""
+    if isinstance(prompt, str):
+        return Example(prompt, reference)
+    try:
+        return Example.chat(prompt, reference)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"option prompt is a string or a list of messages: {error}") from error

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Collection, Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -24,6 +25,66 @@ def did_you_mean(word: str, known: Collection[str]) -> str:
     if near:
         return f"did you mean {' or '.join(map(repr, near))}? There are: {everything}"
     return f"there are: {everything}"
+
+
+def import_object(path: str, what: str) -> Any:
+    """The object that `"package.module:name"` names; the name may have dots, `"Class.method"`.
+
+    Args:
+        path: Of an installed package, or of a module beside the script or in the working
+            directory.
+        what: What is looked for, in one word, for error messages.
+
+    Raises:
+        ValueError: If there is no such module, or nothing of that name in it. What a module that
+            exists raises while it is imported passes unchanged.
+    """
+    module_name, _, attributes = path.partition(":")
+    if not all(part.isidentifier() for part in [*module_name.split("."), *attributes.split(".")]):
+        raise ValueError(f"{what} {path!r} cannot be imported: expected 'package.module:name'.")
+    try:
+        module = import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # the module is there, and something that it imports is not
+        raise ValueError(
+            f"{what} {path!r} cannot be imported: there is no module {error.name!r} among the "
+            f"installed packages, beside the script or in the working directory, {Path.cwd()}."
+        ) from error
+    found: Any = module
+    for name in attributes.split("."):
+        if not hasattr(found, name):
+            offered = [k for k in dir(found) if k[0] != "_" and callable(getattr(found, k))]
+            raise ValueError(
+                f"{what} {path!r} cannot be imported: {found!r} has no {name!r}; "
+                f"{did_you_mean(name, offered)}."
+            )
+        found = getattr(found, name)
+    return found
+
+
+def call(what: str, factory: Callable[..., T], params: Mapping[str, Any]) -> T:
+    """Call a factory with parameters that a person wrote.
+
+    Args:
+        what: What is made, for error messages: `"task 'file'"`.
+        factory: Makes it.
+        params: Its parameters by name.
+
+    Raises:
+        TypeError: If a parameter is unknown or a required one missing; the message lists what the
+            factory accepts. What the factory raises itself passes unchanged.
+    """
+    signature = inspect.signature(factory)
+    try:
+        # Only the call itself is checked here: a TypeError of the factory's own is its own.
+        signature.bind(**params)
+    except TypeError as error:
+        raise TypeError(
+            f"{what}: {error}. Given: {', '.join(params) or 'nothing'}. "
+            f"Accepted: {_accepted(signature) or 'nothing'}."
+        ) from error
+    return factory(**params)
 
 
 class Registry(Generic[T]):
@@ -131,17 +192,7 @@ class Registry(Generic[T]):
             TypeError: If a parameter is unknown or a required one missing; the message lists
                 what the factory accepts. What the factory raises itself passes unchanged.
         """
-        factory = self.get(name)
-        signature = inspect.signature(factory)
-        try:
-            # Only the call itself is checked here: a TypeError of the factory's own is its own.
-            signature.bind(**params)
-        except TypeError as error:
-            raise TypeError(
-                f"{self.kind} {name!r}: {error}. Given: {', '.join(params) or 'nothing'}. "
-                f"Accepted: {_accepted(signature) or 'nothing'}."
-            ) from error
-        return factory(**params)
+        return call(f"{self.kind} {name!r}", self.get(name), params)
 
     def resolve(self, spec: str | Mapping[str, Any]) -> T:
         """Make what a JSON-able spec asks for.

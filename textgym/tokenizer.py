@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import copy
 import json
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -14,11 +15,13 @@ import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 
-BUILTIN = "builtin"
-BUILTIN_DIRECTORY = Path(__file__).parent / "assets" / BUILTIN
-"""The model and the tokenizer that come with the package, in Hugging Face layout."""
+from textgym.chat import ChatTemplate
+from textgym.models import BUILTIN as BUILTIN
+from textgym.models import BUILTIN_DIRECTORY as BUILTIN_DIRECTORY
+from textgym.models import model_directory, not_found
 
-_FILES = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"]
+_CHAT_TEMPLATE = "chat_template.jinja"
+_FILES = ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", _CHAT_TEMPLATE]
 
 
 class TextStream(Protocol):
@@ -40,6 +43,10 @@ class Tokenizer:
         eos_token: Ends a text. None if the tokenizer has none.
         bos_token: Begins a text. None if the tokenizer has none.
         pad_token: Fills unused positions; the end-of-text token if None, or id 0 if that is too.
+        chat_template: Jinja that makes a text of messages. None if the tokenizer has none.
+
+    Attributes:
+        chat_template: The chat template, or None.
 
     Raises:
         ValueError: If a special token is not in the vocabulary.
@@ -53,9 +60,15 @@ class Tokenizer:
         eos_token: str | None = None,
         bos_token: str | None = None,
         pad_token: str | None = None,
+        chat_template: str | None = None,
     ) -> None:
         self.backend = backend
         self.name = name
+        special = {"eos_token": eos_token, "bos_token": bos_token, "pad_token": pad_token}
+        named = {key: token for key, token in special.items() if token is not None}
+        self.chat_template = (
+            None if chat_template is None else ChatTemplate(chat_template, named, name)
+        )
         vocabulary = backend.get_vocab(with_added_tokens=True)
         self.vocab_size = max(vocabulary.values()) + 1
         self.eos_token_id = self._special_id("eos", eos_token)
@@ -63,34 +76,40 @@ class Tokenizer:
         pad_id = self._special_id("pad", pad_token)
         self.pad_token_id: int = next(i for i in (pad_id, self.eos_token_id, 0) if i is not None)
         added = backend.get_added_tokens_decoder()
-        named = (self.eos_token_id, self.bos_token_id, pad_id)
+        roles = (self.eos_token_id, self.bos_token_id, pad_id)
         flagged = (i for i, token in added.items() if token.special)
-        self.special_ids = frozenset(i for i in (*named, *flagged) if i is not None)
+        self.special_ids = frozenset(i for i in (*roles, *flagged) if i is not None)
         self._bytes = self._byte_table(vocabulary)
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path) -> Tokenizer:
-        """Load by built-in name (`"builtin"`), local directory, or Hugging Face hub id.
+        """Load a model's tokenizer: by name, local directory, GGUF file or Hugging Face hub id.
 
-        The directory needs a `tokenizer.json`; special tokens are read from
-        `tokenizer_config.json` or `special_tokens_map.json` beside it.
+        Names are those of `textgym.models`, such as `"builtin"`. The directory needs a
+        `tokenizer.json`; special tokens are read from `tokenizer_config.json` or
+        `special_tokens_map.json` beside it.
 
         Raises:
-            FileNotFoundError: If there is no such directory, or no `tokenizer.json` in it.
+            FileNotFoundError: If there is no such model, or no `tokenizer.json` in its directory.
+            ValueError: If it is a file in no format that is known.
+            MissingExtra: If a package is needed for that name or file.
         """
         name = str(name_or_path)
-        if name == BUILTIN:
-            directory = BUILTIN_DIRECTORY
-        else:
-            directory = Path(name).expanduser()
-            if not directory.is_dir():
-                directory = _download(name)
+        directory = model_directory(name_or_path) or _download(name)
         return _load(name, directory, _version(directory))
 
     @property
     def is_byte_level(self) -> bool:
         """Whether tokens are runs of bytes, each the same whatever stands before it."""
         return self._bytes is not None
+
+    def with_eos(self, eos_token_id: int | None) -> Tokenizer:
+        """This tokenizer with another end-of-text token; special tokens stay special."""
+        if eos_token_id == self.eos_token_id:
+            return self
+        changed = copy.copy(self)
+        changed.eos_token_id = eos_token_id
+        return changed
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, with the begin-of-text token where the tokenizer adds one."""
@@ -137,7 +156,10 @@ class Tokenizer:
         return [text[len(before) :] for before, text in pairwise(["", *texts])]
 
     def save_pretrained(self, directory: Path) -> None:
-        """Write `tokenizer.json` and `tokenizer_config.json`, as transformers reads them."""
+        """Write `tokenizer.json`, `tokenizer_config.json` and the chat template, if there is one.
+
+        They are as transformers reads them.
+        """
         self.backend.save(str(directory / "tokenizer.json"))
         config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast"}
         for key in ("eos_token", "bos_token", "pad_token"):
@@ -145,6 +167,8 @@ class Tokenizer:
             config[key] = None if token_id is None else self.backend.id_to_token(token_id)
         text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
         (directory / "tokenizer_config.json").write_text(text, encoding="utf-8")
+        if self.chat_template is not None:
+            (directory / _CHAT_TEMPLATE).write_text(self.chat_template.source, encoding="utf-8")
 
     def __repr__(self) -> str:
         return f"Tokenizer({self.name!r}, vocab_size={self.vocab_size})"
@@ -240,6 +264,7 @@ def _load(name: str, directory: Path, version: int) -> Tokenizer:
     backend.no_padding()
     backend.no_truncation()
     special: dict[str, str | None] = {}
+    templates: Any = None
     for file in ("special_tokens_map.json", "tokenizer_config.json"):
         if (directory / file).is_file():
             config = json.loads((directory / file).read_text(encoding="utf-8"))
@@ -247,7 +272,17 @@ def _load(name: str, directory: Path, version: int) -> Tokenizer:
                 token = config.get(key)
                 if token is not None:
                     special[key] = token["content"] if isinstance(token, dict) else token
-    return Tokenizer(backend, name=name, **special)
+            templates = config.get("chat_template", templates)
+    if (directory / _CHAT_TEMPLATE).is_file():
+        templates = (directory / _CHAT_TEMPLATE).read_text(encoding="utf-8")
+    return Tokenizer(backend, name=name, chat_template=_default_template(templates), **special)
+
+
+def _default_template(templates: Any) -> str | None:
+    """The chat template, or the default one of several by name, as tokenizer_config.json has it."""
+    if isinstance(templates, list):
+        templates = {entry["name"]: entry["template"] for entry in templates}.get("default")
+    return templates if isinstance(templates, str) else None
 
 
 def _version(directory: Path) -> int:
@@ -268,8 +303,4 @@ def _download(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=_FILES))
     except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError) as error:
-        raise FileNotFoundError(
-            f"tokenizer {name!r} is neither {BUILTIN!r}, nor a directory here "
-            f"({Path(name).expanduser().absolute()}), nor a model that the Hugging Face hub gave. "
-            "Check the spelling; offline, give a local directory."
-        ) from error
+        raise FileNotFoundError(not_found(name)) from error

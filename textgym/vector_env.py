@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from textgym import rendering
 from textgym.dynamics import Observation, Rows, observe, observe_rows
 from textgym.env import METADATA, check_render_mode
-from textgym.process import RewardProgress, TaskSpec, TextProcess, Transition, as_count
+from textgym.process import BanditSpec, Progress, TaskSpec, TextProcess, Transition, as_count
 from textgym.prompts import PromptTruncation
 from textgym.rewards import Every, RewardSpec, Timing
 from textgym.tokenizer import BUILTIN, Tokenizer
@@ -26,7 +26,7 @@ StepResult: TypeAlias = tuple[
 ]
 
 
-class TextGenVectorEnv(RewardProgress, VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
+class TextGenVectorEnv(Progress, VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
     """`num_envs` environments `TextGenEnv` in one: what `SyncVectorEnv` gives, many times faster.
 
     Observations, rewards, flags, infos and random streams are those of `SyncVectorEnv` over
@@ -44,8 +44,9 @@ class TextGenVectorEnv(RewardProgress, VectorEnv[Observation, NDArray[np.int64],
             so that a delayed reward is paid and the final info is given.
         render_mode: "ansi" or "rgb_array": `render` gives one text or picture a row; "human"
             prints the first row.
-        task, split, reward, timing, every, tokenizer, max_new_tokens, context_length, stop, \
-budget_is_terminal, prompt_truncation: As for `TextGenEnv`.
+        task, split, reward, timing, every, tokenizer, chat, templates, prompts, max_new_tokens, \
+context_length, stop, budget_is_terminal, prompt_truncation: As for `TextGenEnv`. All rows share \
+what is learned of templates.
 
     Raises:
         ValueError: If an argument is refused; the message says what was expected.
@@ -57,13 +58,16 @@ budget_is_terminal, prompt_truncation: As for `TextGenEnv`.
         *,
         task: TaskSpec = "continuation",
         split: str = "train",
-        reward: RewardSpec = "sentiment",
+        reward: RewardSpec | None = None,
         timing: Timing = "immediate",
         every: Every = "token",
         tokenizer: str | Tokenizer = BUILTIN,
+        chat: bool | None = None,
+        templates: Sequence[str] | None = None,
+        prompts: BanditSpec = "uniform",
         max_new_tokens: int = 32,
         context_length: int | None = None,
-        stop: Sequence[str] = (),
+        stop: Sequence[str] | None = None,
         budget_is_terminal: bool = False,
         prompt_truncation: PromptTruncation = "error",
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
@@ -84,6 +88,9 @@ budget_is_terminal, prompt_truncation: As for `TextGenEnv`.
             timing=timing,
             every=every,
             tokenizer=tokenizer,
+            chat=chat,
+            templates=templates,
+            prompts=prompts,
             max_new_tokens=max_new_tokens,
             context_length=context_length,
             stop=stop,

@@ -13,7 +13,7 @@ from torch import nn
 
 from agents.backbone import Backbone, DType
 from agents.models import load_model, model_source
-from agents.reader import CachedReader, UncachedReader, best_reader
+from agents.reader import ReaderClass, best_reader
 from agents.rewards.places import known_device, known_dtype, version
 from textgym.tokenizer import Tokenizer
 
@@ -55,7 +55,7 @@ class FrozenLM:
         self._location = location
         self._dtype = dtype
         self._tokenizer = self._same = Tokenizer.from_pretrained(location)
-        self._backbones: dict[int, tuple[Backbone, type[CachedReader] | type[UncachedReader]]] = {}
+        self._backbones: dict[int, tuple[Backbone, ReaderClass]] = {}
 
     def __reduce__(self) -> tuple[Any, tuple[str, str, str]]:
         device: Any = self._model.device
@@ -102,7 +102,7 @@ class TextReader:
     def __init__(
         self,
         backbone: Backbone,
-        reader_class: type[CachedReader] | type[UncachedReader],
+        reader_class: ReaderClass,
         num_rows: int,
     ) -> None:
         self.known = np.zeros(num_rows, np.bool_)

@@ -8,12 +8,53 @@ import torch
 
 from agents.rollout import Step
 
+_GPT = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
+_EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+_LOCAL_EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
+
 FAMILIES = {
+    "bart": {"d_model": 32, "decoder_layers": 2, "decoder_attention_heads": 4},
+    "bert": {},
     "bloom": {"n_layer": 2, "n_head": 4},  # alibi
+    "codegen": {**_GPT, "n_ctx": 64, "rotary_dim": 4},
     "cohere": {"logit_scale": 0.25},  # a scaled head
+    "cohere2": {"logit_scale": 0.25, "sliding_window": 4},
+    "deepseek_v3": {  # what is cached is smaller than the keys, and made larger again
+        "first_k_dense_replace": 1,
+        "kv_lora_rank": 16,
+        "moe_intermediate_size": 16,
+        "n_group": 1,
+        "n_routed_experts": 4,
+        "num_experts_per_tok": 2,
+        "num_key_value_heads": 4,
+        "q_lora_rank": 16,
+        "qk_nope_head_dim": 8,
+        "qk_rope_head_dim": 4,
+        "topk_group": 1,
+        "v_head_dim": 8,
+    },
+    "ernie4_5": {"head_dim": 8},
+    "exaone4": {"sliding_window": 4},
+    "falcon": {},
+    "gemma": {"head_dim": 8},  # scaled embeddings
     "gemma2": {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 4},  # soft caps
     "gemma3_text": {"head_dim": 8, "sliding_window": 4},  # windows in some layers
-    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64},
+    "gemma3n_text": {  # layers that share keys and values
+        "activation_sparsity_pattern": [0.0] * 4,
+        "head_dim": 8,
+        "hidden_size_per_layer_input": 8,
+        "intermediate_size": [48] * 4,
+        "laurel_rank": 4,
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+        "num_hidden_layers": 4,
+        "num_kv_shared_layers": 2,
+        "sliding_window": 4,
+        "vocab_size_per_layer_input": 120,
+    },
+    "glm": {"head_dim": 8},
+    "glm4": {"head_dim": 8},
+    "gpt2": _GPT,
+    "gpt_bigcode": _GPT,  # heads that share one key
     "gpt_neo": {
         "num_layers": 2,
         "num_heads": 4,
@@ -21,18 +62,57 @@ FAMILIES = {
         "window_size": 4,
     },
     "gpt_neox": {},
+    "gpt_oss": {"head_dim": 8, "sliding_window": 4, **_LOCAL_EXPERTS},  # attention sinks
+    "gptj": {**_GPT, "rotary_dim": 4},
     "granite": {"logits_scaling": 4.0},  # a scaled head
+    "granitemoehybrid": {
+        "layer_types": ["mamba", "attention"],
+        "mamba_chunk_size": 8,
+        "mamba_d_head": 16,
+        "mamba_d_state": 8,
+        "mamba_n_groups": 1,
+        "mamba_n_heads": 4,
+        "num_local_experts": 0,
+        "shared_intermediate_size": 32,
+    },
+    "lfm2": {"block_multiple_of": 8, "layer_types": ["conv", "full_attention"]},
     "llama": {},
+    "llama4_text": {  # attention in chunks
+        "attention_chunk_size": 4,
+        "head_dim": 8,
+        "intermediate_size_mlp": 48,
+        "num_local_experts": 2,
+    },
     "mamba": {"state_size": 4, "time_step_rank": 4},
+    "mamba2": {"chunk_size": 8, "head_dim": 16, "n_groups": 1, "num_heads": 4, "state_size": 8},
     "mistral": {"sliding_window": 4},
+    "mixtral": {"sliding_window": 4, **_LOCAL_EXPERTS},
     "mpt": {"d_model": 32, "n_heads": 4, "n_layers": 2, "max_seq_len": 64, "expansion_ratio": 2},
+    "nemotron": {},
+    "olmo2": {},
+    "olmo3": {"sliding_window": 4},
     "opt": {"ffn_dim": 48, "word_embed_proj_dim": 16},  # the head is narrower than the trunk
     "phi": {},
-    "qwen2": {},
+    "phi3": {"sliding_window": 4},
+    "qwen2": {"max_window_layers": 1, "sliding_window": 4, "use_sliding_window": True},
+    "qwen2_moe": {**_EXPERTS, "shared_expert_intermediate_size": 16},
     "qwen3": {"head_dim": 8},
+    "qwen3_5_text": {
+        "head_dim": 8,
+        "layer_types": ["linear_attention", "full_attention"],
+        "linear_key_head_dim": 8,
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4,
+        "linear_value_head_dim": 8,
+    },
+    "qwen3_moe": {**_EXPERTS, "head_dim": 8},
     "recurrent_gemma": {"num_hidden_layers": 3, "lru_width": 32, "head_dim": 8},
     "roberta": {"is_decoder": True, "pad_token_id": 1},
     "rwkv": {"attention_hidden_size": 32, "context_length": 64},
+    "smollm3": {},
+    "stablelm": {},
+    "starcoder2": {"sliding_window": 4},
+    "xglm": {"attention_heads": 4, "d_model": 32, "ffn_dim": 48, "num_layers": 2},
 }
 
 

@@ -6,25 +6,9 @@ from torch import nn
 from transformers import LlamaForCausalLM
 
 from agents.backbone import Backbone
-from agents.padding import left_padded
+from agents.padding import without_surplus
 
 LENGTHS = [3, 17, 1, 9]
-
-FAMILIES = [
-    "bloom",
-    "gemma2",
-    "gpt2",
-    "gpt_neo",
-    "gpt_neox",
-    "llama",
-    "mamba",
-    "mistral",
-    "mpt",
-    "opt",
-    "phi",
-    "qwen2",
-    "qwen3",
-]
 
 
 def batch(lengths, columns, vocabulary, seed=0):
@@ -35,25 +19,6 @@ def batch(lengths, columns, vocabulary, seed=0):
     ids = torch.zeros(len(lengths), columns, dtype=torch.long)
     ids[:, : shape[1]] = torch.randint(1, vocabulary, shape, generator=generator)
     return ids * mask, mask
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_padded_rows_get_the_plain_logits_of_the_model(family, make_family):
-    model = make_family(family)
-    backbone = Backbone(model, 100, 40)
-    ids, mask = batch(LENGTHS, 40, 100)
-    with torch.no_grad():
-        logits = backbone(ids, mask).logits
-        for row, length in enumerate(LENGTHS):
-            plain = model(ids[row : row + 1, :length]).logits[0, -1, :100]
-            assert plain.std() > 0.5
-            torch.testing.assert_close(logits[row], plain, atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize("family", ["recurrent_gemma", "roberta", "rwkv"])
-def test_families_that_see_padding_are_refused(family, make_family):
-    with pytest.raises(ValueError, match="with padding before it than without"):
-        Backbone(make_family(family), 100, 40)
 
 
 def test_a_wide_window_gives_what_a_narrow_one_gives(make_model):
@@ -192,16 +157,12 @@ def test_weights_in_bfloat16_are_refused(make_model):
     surplus=st.integers(0, 4),
     dtype=st.sampled_from([torch.int8, torch.int64, torch.float32, torch.bool]),
 )
-def test_left_padding_moves_tokens_to_the_right_edge(lengths, surplus, dtype):
+def test_columns_without_tokens_are_dropped(lengths, surplus, dtype):
     ids, mask = batch(lengths, max(lengths) + surplus, 50)
-    padded = left_padded(ids, mask.to(dtype))
-    assert all(value.shape == (len(lengths), max(lengths)) for value in padded.values())
-    assert all(value.dtype == torch.int64 for value in padded.values())
-    for row, length in enumerate(lengths):
-        padding = max(lengths) - length
-        assert padded["input_ids"][row, padding:].tolist() == ids[row, :length].tolist()
-        assert padded["attention_mask"][row].tolist() == [0] * padding + [1] * length
-        assert padded["position_ids"][row].tolist() == [0] * padding + list(range(length))
+    kept, counted = without_surplus(ids, mask.to(dtype))
+    assert counted.tolist() == lengths
+    assert counted.dtype == torch.int64
+    assert torch.equal(kept, ids[:, : max(lengths)])
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft's own

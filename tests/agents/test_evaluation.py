@@ -6,8 +6,10 @@ import pytest
 import torch
 
 import textgym
-from agents import TransformerPolicy
-from agents.evaluation import evaluate, mean_score
+from agents import TransformerPolicy, make_sb3_vec_env
+from agents.evaluation import evaluate, mean_score, write
+from textgym.tasks import Example, Task
+from textgym.tokenizer import Tokenizer
 
 gym.register_envs(textgym)
 
@@ -78,3 +80,88 @@ def test_random_numbers_of_training_are_left_alone(policy, text_kwargs, determin
     assert torch.equal(torch.random.get_rng_state(), before[0])
     assert np.random.get_state()[2] == before[1][2]
     np.testing.assert_array_equal(np.random.get_state()[1], before[1][1])
+
+
+@pytest.mark.parametrize("rows", [1, 3, 8])
+def test_portions_change_nothing_but_the_draws(policy, text_kwargs, rows):
+    expected = evaluate(policy, text_kwargs, PROMPTS, deterministic=True)
+    env = make_sb3_vec_env("TextGen-v0", rows, env_kwargs=text_kwargs)
+    for _ in range(2):  # an environment serves more than once
+        written = write(policy, env, PROMPTS, deterministic=True)
+        for each, episode in zip(written, expected, strict=True):
+            assert each.episode.token_ids == episode.token_ids
+            assert each.episode.prompt == episode.prompt
+            assert each.episode.rewards == pytest.approx(episode.rewards)
+    drawn = [write(policy, env, PROMPTS, seed=2) for _ in range(2)]
+    texts = [[each.episode.token_ids for each in written] for written in drawn]
+    assert texts[0] == texts[1]
+
+
+def test_what_stood_before_a_text_is_known(policy, text_kwargs, tiny_tokenizer_dir):
+    tokenizer = Tokenizer.from_pretrained(tiny_tokenizer_dir)
+    env = make_sb3_vec_env("TextGen-v0", 3, env_kwargs=text_kwargs)
+    for each, text in zip(write(policy, env, PROMPTS), TEXTS, strict=True):
+        ((begin, context),) = each.contexts
+        assert begin == 0
+        assert context.tolist() == tokenizer.encode(text)
+
+
+def test_texts_that_were_cut_are_marked(policy, text_kwargs):
+    for episode in evaluate(policy, text_kwargs, 4 * PROMPTS):
+        assert episode.truncated == (END not in episode.token_ids)
+    terminal = {**text_kwargs, "budget_is_terminal": True}
+    assert not any(episode.truncated for episode in evaluate(policy, terminal, PROMPTS))
+
+
+def test_success_is_told(policy, text_kwargs):
+    found = {"name": "contains", "answer": "a", "whole_words": False}
+    episodes = evaluate(policy, {**text_kwargs, "reward": found}, 6 * PROMPTS)
+    assert {episode.success for episode in episodes} == {True, False}
+    for episode in episodes:
+        assert episode.success == ("a" in episode.text)
+    nothing = {"name": "length", "target": 4}
+    (episode,) = evaluate(policy, {**text_kwargs, "reward": nothing}, PROMPTS[:1])
+    assert episode.success is None
+
+
+def test_every_portion_is_paid_alike(policy, text_kwargs):
+    rewards = {"edit_distance": 1.0, "length": {"target": 4}}
+    adaptive = {"name": "adaptive", "rewards": rewards, "goals": {"length": -9.0}, "window": 2}
+    env = make_sb3_vec_env("TextGen-v0", 2, env_kwargs={**text_kwargs, "reward": adaptive})
+    weights = env.env_method("reward_weights", indices=[0])
+    alone = write(policy, env, PROMPTS[:2], deterministic=True)
+    assert env.env_method("reward_weights", indices=[0]) != weights
+    env = make_sb3_vec_env("TextGen-v0", 2, env_kwargs={**text_kwargs, "reward": adaptive})
+    late = write(policy, env, [*PROMPTS, *PROMPTS[:2]], deterministic=True)[-2:]
+    assert [e.episode.rewards for e in late] == [e.episode.rewards for e in alone]
+
+
+class Echo:
+    """Repeats what was said, once."""
+
+    max_turns = 2
+    longest_reply = "aaaaaa"
+
+    def reply(self, example, turns):
+        return turns[-1] or "a" if len(turns) == 1 else None
+
+
+def test_answers_are_told_from_what_was_written(policy, text_kwargs, make_llama):
+    examples = tuple(Example(text) for text in TEXTS)
+    task = Task("echo", {"test": examples}, interaction=Echo(), stop=("b",))
+    kwargs = {**text_kwargs, "task": task, "split": "test", "reward": "length"}
+    kwargs["templates"] = ("{prompt}",)
+    env = make_sb3_vec_env("TextGen-v0", 3, env_kwargs=kwargs)
+    spaces = env.observation_space, env.action_space
+    policy = TransformerPolicy(*spaces, lambda _: 1e-3, model=policy.backbone.model)
+    written = write(policy, env, [{"prompt_index": i % 8} for i in range(40)], seed=1)
+    answered = [each for each in written if each.episode.replies]
+    assert answered
+    for each in answered:
+        (first, prompt), (second, longer) = each.contexts
+        ((place, _),) = each.episode.replies
+        assert (first, second) == (0, place)
+        before = [*prompt, *each.episode.token_ids[:place]]
+        assert longer[: len(before)].tolist() == before
+        assert len(longer) > len(before)
+    assert all(len(each.contexts) == 1 for each in written if not each.episode.replies)

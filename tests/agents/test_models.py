@@ -2,7 +2,18 @@ import sys
 
 import pytest
 import torch
-from transformers import LlamaForCausalLM
+from transformers import (
+    BartConfig,
+    BartForCausalLM,
+    BartForConditionalGeneration,
+    BertConfig,
+    BertForMaskedLM,
+    DistilBertConfig,
+    DistilBertForMaskedLM,
+    LlamaForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 from transformers.utils import logging
 
 from agents.models import (
@@ -15,7 +26,8 @@ from agents.models import (
     with_lora,
     without_adapter,
 )
-from textgym.tokenizer import BUILTIN_DIRECTORY
+from textgym.extras import MissingExtra
+from textgym.models import BUILTIN_DIRECTORY
 
 PEFTS_OWN = [
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning"),
@@ -58,8 +70,50 @@ def test_a_model_is_loaded_from_a_directory(make_model, tmp_path, capfd):
 def test_a_model_that_is_not_there(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match=f"no model '{name}'.*'builtin', nor a directory"):
+    expected = "holds no config.json" if name == "empty" else "neither one that goes by name"
+    with pytest.raises(FileNotFoundError, match=f"no model '{name}'.*{expected}"):
         load_model(name)
+
+
+def test_a_directory_without_weights(make_llama, tmp_path):
+    make_llama().config.save_pretrained(tmp_path)
+    with pytest.raises(FileNotFoundError, match=f"no model '{tmp_path}'.*safetensors"):
+        load_model(tmp_path)
+
+
+def test_a_hub_id_that_the_hub_does_not_give(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(FileNotFoundError, match=r"no model 'smolm2'.*did you mean 'smollm2'"):
+        load_model("smolm2")
+
+
+ENCODERS = {
+    "bart": (BartConfig, BartForConditionalGeneration, "with an encoder and writes with a decoder"),
+    "bert": (BertConfig, BertForMaskedLM, "reads to both sides"),
+    "distilbert": (DistilBertConfig, DistilBertForMaskedLM, "no head for the next token"),
+    "t5": (T5Config, T5ForConditionalGeneration, "with an encoder and writes with a decoder"),
+}
+TINY = {"vocab_size": 20, "d_model": 8, "hidden_size": 8, "dim": 8, "d_kv": 4, "d_ff": 8}
+HEADS = {"num_attention_heads": 2, "n_heads": 2, "num_heads": 2, "encoder_attention_heads": 2}
+
+
+@pytest.mark.parametrize("family", ENCODERS)
+def test_models_that_do_not_write_one_text_are_refused(family, tmp_path):
+    config, model, reason = ENCODERS[family]
+    model(config(**TINY, **HEADS, decoder_attention_heads=2)).save_pretrained(tmp_path)
+    with pytest.raises(TypeError, match=f"is a {family} model.*{reason}.*decoder-only"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize("family", ["bart", "roberta"])
+def test_their_decoders_alone_are_taken(family, make_family, tmp_path):
+    if family == "bart":
+        decoder = BartForCausalLM(BartConfig(**TINY, **HEADS, decoder_attention_heads=2)).eval()
+    else:
+        decoder = make_family("roberta")
+    decoder.save_pretrained(tmp_path)
+    ids = torch.arange(3, 12)[None]
+    assert torch.equal(load_model(tmp_path)(ids).logits, decoder(ids).logits)
 
 
 def test_tokenizer_files_of_a_directory(tiny_tokenizer_dir, tmp_path):
@@ -177,9 +231,32 @@ def test_a_second_adapter_is_refused(adapt):
 
 def test_lora_needs_peft(make_llama, monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(ModuleNotFoundError, match="pip install peft") as error:
+    with pytest.raises(
+        MissingExtra, match=r"lora needs peft.*pip install 'textgym\[lora\]'"
+    ) as error:
         with_lora(make_llama(), True)
     assert error.value.name == "peft"
+
+
+@uses_peft
+@pytest.mark.parametrize(
+    ("lora", "message"),
+    [
+        ({"rank": 4}, "takes no 'rank'. The rank is 'r'"),
+        ({"r": 4, "layers": 1, "alpha": 2}, "takes no 'alpha', 'layers'"),
+        ({"lora_dropout": 0.1}, "lora_dropout must be 0, got 0.1"),
+        ({"r": 0}, "positive integer"),
+        ({"target_modules": ["no_such"]}, "no_such"),
+    ],
+)
+def test_arguments_of_lora_that_are_refused(make_llama, lora, message):
+    with pytest.raises(ValueError, match=message):
+        with_lora(make_llama(), lora)
+
+
+@uses_peft
+def test_no_dropout_is_no_dropout(make_llama):
+    assert trained(with_lora(make_llama(), {"lora_dropout": 0.0})) == {"lora_A", "lora_B"}
 
 
 @uses_peft

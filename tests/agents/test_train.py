@@ -230,7 +230,7 @@ def test_list_tells_all_about_one(capsys: pytest.CaptureFixture[str]) -> None:
         (["trian"], "did you mean 'train'"),
         (["train", "--reward", "sentimnt"], "did you mean 'sentiment'"),
         (["train", "--task", "continuations"], "did you mean 'continuation'"),
-        (["train", "--model", "no/such/model/here"], "neither 'builtin', nor a directory"),
+        (["train", "--model", "no/such/model/here"], "neither one that goes by name"),
         (["train", "--config", "none.yaml"], "no run file none.yaml"),
         (["train", "--config"], "wants a path"),
         (["train", "--resume", "none"], "no such directory"),

@@ -119,7 +119,7 @@ class TestMake:
             ({"render_mode": "html"}, TypeError, "render_mode is one of"),
             ({"timing": "late"}, ValueError, "timing is one of"),
             ({"reward": "lenght"}, ValueError, "did you mean 'length'"),
-            ({"tokenizer": "no/such/place"}, FileNotFoundError, "neither 'builtin'"),
+            ({"tokenizer": "no/such/place"}, FileNotFoundError, "neither one that goes by name"),
         ],
     )
     def test_what_is_refused(

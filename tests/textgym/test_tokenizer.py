@@ -305,7 +305,7 @@ def test_a_directory_without_a_tokenizer(tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_nothing() -> None:
-    with pytest.raises(FileNotFoundError, match=r"neither 'builtin', nor a directory here"):
+    with pytest.raises(FileNotFoundError, match=r"is neither one that goes by name"):
         Tokenizer.from_pretrained("no/such/directory")
 
 

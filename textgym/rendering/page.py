@@ -66,16 +66,21 @@ def to_html(
 
 
 def _episode(label: str, transcript: Transcript, scale: float) -> str:
-    tokens = "".join(
-        f'<span class="token" style="background:{hex_color(reward_color(reward, scale))}" '
-        f'data-reward="{signed(reward)}">{escape(shown)}</span>'
-        for shown, reward in shown_tokens(transcript)
-    )
+    tokens = "".join(_token(shown, reward, scale) for shown, reward in shown_tokens(transcript))
     # HTML swallows a newline that comes first in a pre; the prompt's own tag keeps it from that.
     return (
         f"<article><h2>{escape(printable(label))}<small>{totals(transcript)}</small></h2>\n"
         f'<pre><span class="prompt">{escape(printable(transcript.prompt))}</span>{tokens}</pre>'
         "</article>"
+    )
+
+
+def _token(shown: str, reward: float | None, scale: float) -> str:
+    if reward is None:  # what others said between the turns
+        return f'<span class="prompt">{escape(shown)}</span>'
+    return (
+        f'<span class="token" style="background:{hex_color(reward_color(reward, scale))}" '
+        f'data-reward="{signed(reward)}">{escape(shown)}</span>'
     )
 
 

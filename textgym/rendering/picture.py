@@ -46,7 +46,7 @@ def to_rgb_array(
     scale = resolve_scale(scale, [transcript])
     spans = [canvas.Span(printable(transcript.prompt), None)]
     spans += [
-        canvas.Span(shown, reward_color(reward, scale))
+        canvas.Span(shown, None if reward is None else reward_color(reward, scale))
         for shown, reward in shown_tokens(transcript)
     ]
     return canvas.draw(spans, caption=totals(transcript), legend=legend_stops(scale), size=size)

@@ -50,7 +50,8 @@ class LiveText:
             return
         scale = resolve_scale(None, [transcript])
         new = slice(self._printed, total)
-        fresh = Transcript("", transcript.pieces[new], transcript.rewards[new])
+        replies = [(at - new.start, text) for at, text in transcript.replies if at >= new.start]
+        fresh = Transcript("", transcript.pieces[new], transcript.rewards[new], replies)
         console.print(token_text(fresh, scale=scale), end="")
         self._printed = total
         if ended:
@@ -89,7 +90,10 @@ def token_text(transcript: Transcript, *, scale: float | None = None) -> Text:
     scale = resolve_scale(scale, [transcript])
     text = Text(overflow="fold")
     for shown, reward in shown_tokens(transcript):
-        text.append(shown, style=f"{hex_color(INK)} on {hex_color(reward_color(reward, scale))}")
+        style = "dim"
+        if reward is not None:
+            style = f"{hex_color(INK)} on {hex_color(reward_color(reward, scale))}"
+        text.append(shown, style=style)
     return text
 
 

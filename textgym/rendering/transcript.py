@@ -33,6 +33,7 @@ class Transcript:
         pieces: The text of each generated token; `""` for one that shows none, which is one that
             only begins a multi-byte character, or a special token.
         rewards: The reward of each token, as many as `pieces`.
+        replies: What others said between the tokens: after how many of them, and the text.
 
     Raises:
         ValueError: If `pieces` and `rewards` differ in length, or a reward is not finite.
@@ -41,6 +42,7 @@ class Transcript:
     prompt: str
     pieces: Sequence[str]
     rewards: Sequence[float]
+    replies: Sequence[tuple[int, str]] = ()
 
     def __post_init__(self) -> None:
         if len(self.pieces) != len(self.rewards):
@@ -84,14 +86,21 @@ def reward_color(reward: float, scale: float) -> Color:
     return red, green, blue
 
 
-def shown_tokens(transcript: Transcript) -> Iterator[tuple[str, float]]:
-    """The tokens that are seen, as they are seen, with their rewards."""
-    for piece, reward in zip(transcript.pieces, transcript.rewards, strict=True):
+def shown_tokens(transcript: Transcript) -> Iterator[tuple[str, float | None]]:
+    """The tokens that are seen, as they are seen, with their rewards; None for what others said."""
+    replies = dict(transcript.replies)
+    for place, (piece, reward) in enumerate(
+        zip(transcript.pieces, transcript.rewards, strict=True)
+    ):
+        if place in replies:
+            yield f"{printable(replies[place])}\n", None
         shown = printable(piece).replace("\n", f"{NEWLINE_MARK}\n")
         if not shown and reward:
             shown = SILENT_MARK
         if shown:
             yield shown, float(reward)
+    if len(transcript.pieces) in replies:
+        yield f"{printable(replies[len(transcript.pieces)])}\n", None
 
 
 def printable(text: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from textgym.completion import Sample
 from textgym.rewards.base import RewardError, Score, described
 
-_FIELDS = ("prompt", "text", "reference", "token_ids")
+_FIELDS = ("prompt", "text", "reference", "token_ids", "turns")
 _BATCH_FIELDS = ("prompts", "completions", "completion_ids")
 
 
@@ -28,9 +28,9 @@ def function_name(function: Any) -> str:
 def from_function(function: Callable[..., Any]) -> Score:
     """Make a score of a function, by what its parameters are called.
 
-    * `prompt`, `text`, `reference`, `token_ids`: any of them, one completion a call, and any
-      column of the task's file by its name. If none of the four is among them, the first
-      parameter gets the text, whatever it is called.
+    * `prompt`, `text`, `reference`, `token_ids`, `turns` (in tasks of several turns those that are
+      over): any of them, one completion a call, and any column of the task's file by its name. If
+      none of the five is among them, the first parameter gets the text, whatever it is called.
     * `prompts`, `completions` or `completion_ids` among them: a reward function as TRL's
       trainers take it, one batch a call.
 
@@ -81,6 +81,7 @@ class FunctionScore:
             **sample.columns,
             "prompt": sample.prompt,
             "token_ids": sample.token_ids,
+            "turns": sample.turns,
             self._text_parameter: sample.text,
         }
         if sample.reference is not None:

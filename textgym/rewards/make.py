@@ -7,11 +7,10 @@ import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from importlib import import_module
 from importlib.resources import files
 from typing import Any, NamedTuple, TypeAlias, get_args
 
-from textgym.registry import Registry
+from textgym.registry import Registry, import_object
 from textgym.rewards.base import Reward, Score, is_number
 from textgym.rewards.combine import WeightedSum
 from textgym.rewards.functions import from_function, function_name
@@ -218,7 +217,9 @@ def _build(label: str, spec: Any) -> tuple[float, Reward | Score | Shapeable]:
     target, weight = params.pop("name"), params.pop("weight", 1.0)
     if not is_number(weight) or not abs(weight) <= _HEAVIEST:
         raise ValueError(f"reward {label!r}: weight is a finite number, got {weight!r}.")
-    given: Any = _import(target) if isinstance(target, str) and ":" in target else target
+    given: Any = target
+    if isinstance(target, str) and ":" in target:
+        given = import_object(target, "reward")
     if isinstance(given, str):
         made: Any = build(given, **params)
     elif isinstance(given, type):
@@ -258,18 +259,3 @@ def _copied(label: str, reward: Reward) -> Reward:
             f"reward {label!r} cannot be copied, and every environment needs one of its own: "
             f"{error}. Give its class instead, or define __deepcopy__."
         ) from error
-
-
-def _import(path: str) -> Any:
-    """The object that "package.module:name" names."""
-    module_name, _, attribute = path.partition(":")
-    try:
-        made: Any = import_module(module_name)
-        for part in attribute.split("."):
-            made = getattr(made, part)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(
-            f"reward {path!r} cannot be imported: {error}. Expected 'package.module:function', "
-            "of a package that is installed or a module that stands beside the script."
-        ) from error
-    return made

@@ -2,34 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from functools import cache, partial
+from dataclasses import dataclass
 from typing import Any, ClassVar, NoReturn
 
-from textgym.extras import require
-from textgym.registry import did_you_mean
+from textgym import verifiers
 from textgym.rewards.parameters import check_choice
-
-_require = partial(require, extra="verifier", wanted_by="reward 'verifier'")
-
-_RUNS_CODE = frozenset(
-    {
-        "binary_matrix",
-        "bitwise_arithmetic",
-        "countdown",
-        "intermediate_integration",
-        "n_queens",
-        "number_sorting",
-        "polynomial_multiplication",
-        "puzzle24",
-        "simple_integration",
-        "spiral_matrix",
-        "string_insertion",
-    }
-)
-"""Those whose verifier runs the answer or the entry, by `eval` or SymPy's parser, which uses it."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +38,7 @@ class Verifier:
     such code can do no harm, and mind that a text such as 1e999999 can take half a minute. A few
     raise for a text that they cannot read (boxnet, coin_flip, prime_factorization), which stops
     the run. Metadata that JSON changes, such as tuples, may no longer do: arc_agi and rearc then
-    call right answers wrong.
+    call right answers wrong. The task `reasoning_gym` makes prompts without a file, and keeps it.
 
     Args:
         dataset: Name of the dataset in reasoning_gym, such as "chain_sum".
@@ -91,14 +69,9 @@ class Verifier:
     success_threshold: ClassVar[float] = 1.0
 
     def __post_init__(self) -> None:
-        check_choice("verifier", "extract", self.extract, ("text", "last_line", "tags"))
+        check_choice("verifier", "extract", self.extract, verifiers.EXTRACTS)
         self._scorer()
-        if self.dataset in _RUNS_CODE and not self.allow_eval:
-            raise ValueError(
-                f"verifier: that of {self.dataset!r} may run the model's text or the task's file "
-                "as Python code. Where that can do no harm, such as in a container, give "
-                "allow_eval=True; or choose another dataset."
-            )
+        verifiers.check_may_run(self.dataset, self.allow_eval)
 
     def __call__(
         self,
@@ -120,20 +93,16 @@ class Verifier:
                 )
             entry["metadata"] = known = _Entry(metadata)
         try:
-            score = float(self._scorer().score_answer(find_answer(text, self.extract), entry))
+            score = float(
+                self._scorer().score_answer(verifiers.find_answer(text, self.extract), entry)
+            )
         finally:
             # Whether the verifier raised the KeyError or caught it, as many do.
             self._check(entry, known)
         return score
 
     def _scorer(self) -> Any:
-        try:
-            config = json.dumps(self.config or {})
-        except TypeError as error:
-            raise TypeError(
-                f"verifier: config holds what JSON can, got {self.config!r}: {error}."
-            ) from error
-        return _dataset(self.dataset, config)
+        return verifiers.dataset(self.dataset, self.config, "reward 'verifier'")
 
     def _check(self, entry: _Entry, metadata: _Entry) -> None:
         if "answer" in entry.missing:
@@ -164,32 +133,3 @@ class _Entry(dict[str, Any]):
     def __missing__(self, key: Any) -> NoReturn:
         self.missing.append(key)
         raise KeyError(key)
-
-
-def find_answer(text: str, extract: str) -> str | None:
-    """The part of a text that is its answer, None if there is none as yet; see `Verifier`."""
-    if extract == "tags":
-        answer: str | None = _require("reasoning_gym.utils").extract_answer(text)
-        return answer
-    text = text.strip()
-    return text.splitlines()[-1].strip() if text and extract == "last_line" else text
-
-
-@cache
-def _dataset(name: str, config: str) -> Any:
-    """A dataset of reasoning_gym with a configuration in JSON."""
-    reasoning_gym = _require("reasoning_gym")
-    # All but the one that is put together from others; their entries have verifiers of their own.
-    datasets = {k: v for k, v in reasoning_gym.factory.DATASETS.items() if k != "composite"}
-    if name not in datasets:
-        raise ValueError(
-            f"verifier: no dataset {name!r} in reasoning_gym; {did_you_mean(str(name), datasets)}."
-        )
-    try:
-        return reasoning_gym.create_dataset(name, **json.loads(config))
-    except (AssertionError, TypeError, ValueError) as error:  # what its `validate` methods raise
-        accepted = ", ".join(field.name for field in fields(datasets[name][1]))
-        raise ValueError(
-            f"verifier: reasoning_gym refuses config {config} for {name!r}: {error}. Accepted: "
-            f"{accepted}."
-        ) from error

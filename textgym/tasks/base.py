@@ -108,7 +108,7 @@ stream."""
 
 @dataclass(frozen=True)
 class Task:
-    """Prompts to write from, in up to three splits, and what is a good answer to them.
+    r"""Prompts to write from, in up to three splits, and what is a good answer to them.
 
     A task says what to write about; what is paid is the reward's business, for which the task
     suggests one. Agents train on `"train"`, choose between checkpoints and settings on
@@ -127,7 +127,7 @@ class Task:
             a module, or an object, so that environments can be sent to other processes.
         stop: Strings that end a text in plain form, for environments that are given none. Chat
             models end their turns themselves.
-        templates: Ways to put a prompt, such as `"Question: {prompt}\\nAnswer:"`; see
+        templates: Ways to put a prompt, such as `"Question: {prompt}\nAnswer:"`; see
             `textgym.templates`. Empty leaves prompts as they are.
         interaction: Who answers between the turns of the model; None for tasks of one turn.
 
@@ -159,13 +159,13 @@ class Task:
         object.__setattr__(self, "splits", splits)
         if not any(map(_holds_some, splits.values())):
             raise ValueError(f"task {self.name!r} has no example in any split.")
-        if isinstance(self.stop, str) or isinstance(self.templates, str):
-            raise TypeError(
-                f"task {self.name!r}: stop and templates are lists of strings, got "
-                f"{self.stop!r} and {self.templates!r}."
-            )
-        object.__setattr__(self, "stop", tuple(self.stop))
-        object.__setattr__(self, "templates", tuple(self.templates))
+        for attribute in ("stop", "templates"):
+            texts = getattr(self, attribute)
+            if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
+                raise TypeError(
+                    f"task {self.name!r}: {attribute} is a list of strings, got {texts!r}."
+                )
+            object.__setattr__(self, attribute, tuple(texts))
 
     def split(self, name: str) -> Examples:
         """The examples of one split, at least one.

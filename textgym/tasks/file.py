@@ -2,38 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 from textgym.tasks.base import Example, Task
-from textgym.tasks.rows import no_column, read_rows
+from textgym.tasks.columns import PROMPT, REFERENCE, Columns
+from textgym.tasks.rows import read_rows
 from textgym.tasks.splitting import check_fractions, hold_out
 
-REFERENCE = "reference"
+FilePath: TypeAlias = "str | PathLike[str]"
 
 
 def file(
-    path: str | PathLike[str],
-    validation: str | PathLike[str] | None = None,
-    test: str | PathLike[str] | None = None,
+    path: FilePath,
+    validation: FilePath | None = None,
+    test: FilePath | None = None,
     *,
     validation_fraction: float = 0.1,
     test_fraction: float = 0.1,
     seed: int = 0,
-    prompt_column: str = "prompt",
+    prompt_column: str = PROMPT,
     reference_column: str = REFERENCE,
 ) -> Task:
-    """Read prompts from a .txt, .csv or .jsonl file.
+    r"""Read prompts or conversations from a .txt, .csv, .tsv or .jsonl file.
 
     - `.txt`: one prompt a line, kept as it stands but for the line's end; blank lines are skipped.
     - `.csv`: a header, then one prompt a row, comma-separated as in RFC 4180: a field that holds a
       comma, a quote or a line break stands in double quotes. All values are strings.
+    - `.tsv`: a header, then one prompt a line, its fields between tabs. Quotes are characters like
+      any other, and no field holds a tab or a line break. All values are strings.
     - `.jsonl`: one JSON object a line. A column that only some lines have is None on the others.
 
     All are UTF-8, with or without a byte order mark. A reference that is absent, empty or null is
     None. Every column but the prompt and the reference goes to `Example.columns`, and from there
     to the reward.
+
+    In a .jsonl file, a prompt may also be a conversation: a list of messages with a role
+    ("system", "user" or "assistant") and a content, which chat models get through their chat
+    template and other models as lines "User: ...", "Assistant: ...". A line without a column
+    "prompt" that has a column "messages" is read so. If the last message is the assistant's, it is
+    the reference and the model answers what stands before it; assistant messages further up are
+    part of the prompt. Such files are what chat models are fine-tuned on:
+
+        {"prompt": "Name a colour.", "reference": "Red."}
+        {"prompt": [{"role": "user", "content": "Name a colour."}], "reference": "Red."}
+        {"messages": [{"role": "system", "content": "Be brief."},
+                      {"role": "user", "content": "Name a colour."},
+                      {"role": "assistant", "content": "Red."}]}
+
+    (each object on one line). A reference may be a list too, of one assistant message.
 
     A split without a file of its own is held out of `path`: its fraction of the different prompts,
     but at least one. Rows with the same prompt stay together, so that nothing is both trained and
@@ -41,6 +60,9 @@ def file(
     the machine. A file with too few prompts to give each split one goes to training whole, and
     the task then has no such split: to score on the training prompts, say so by giving the same
     file twice.
+
+    The task brings no reward that looks at the references: without one of your own, texts are
+    paid by "sentiment". Success is up to the reward.
 
     Args:
         path: The file to train on.
@@ -59,43 +81,60 @@ def file(
         ValueError: If a file is of another kind, holds no prompt, or is malformed (the message
             names the line), or if the fractions are out of range.
     """
-    given = {"validation": validation, "test": test}
-    fractions = {"validation": validation_fraction, "test": test_fraction}
-    fractions = {split: f for split, f in fractions.items() if given[split] is None}
-    check_fractions(fractions)
-    splits = hold_out(_read(Path(path), prompt_column, reference_column), fractions, seed)
-    for split, own_file in given.items():
-        if own_file is not None:
-            splits[split] = tuple(_read(Path(own_file), prompt_column, reference_column))
+    columns = Columns(prompt_column, reference_column)
+    splits = read_splits(
+        path,
+        {"validation": validation, "test": test},
+        {"validation": validation_fraction, "test": test_fraction},
+        seed,
+        lambda each: read_examples(each, columns),
+    )
     return Task(Path(path).name, splits)
 
 
-def _read(path: Path, prompt_column: str, reference_column: str) -> list[Example]:
-    """All examples of one file."""
-    rows = read_rows(path, prompt_column)
+def read_splits(
+    path: FilePath,
+    own_files: Mapping[str, FilePath | None],
+    fractions: Mapping[str, float],
+    seed: int,
+    read: Callable[[Path], Sequence[Example]],
+) -> dict[str, tuple[Example, ...]]:
+    """The splits of a task that reads files: those without a file of their own are held out.
+
+    Args:
+        path: The file to train on.
+        own_files: The file of each other split, None to hold it out of `path`.
+        fractions: The share to hold out for each split that has no file.
+        seed: Chooses what is held out; see `textgym.tasks.splitting.hold_out`.
+        read: Reads the examples of a file.
+    """
+    held_out = {split: f for split, f in fractions.items() if own_files[split] is None}
+    check_fractions(held_out)
+    splits = hold_out(read(Path(path)), held_out, seed)
+    for split, own_file in own_files.items():
+        if own_file is not None:
+            splits[split] = tuple(read(Path(own_file)))
+    return splits
+
+
+def read_examples(
+    path: Path,
+    columns: Columns,
+    kinds: Sequence[str] = (".csv", ".jsonl", ".tsv", ".txt"),
+    *,
+    header: bool = True,
+) -> list[Example]:
+    """All examples of one file.
+
+    Args:
+        path: The file; see `textgym.tasks.rows.read_rows`.
+        columns: What its columns are.
+        kinds: The endings of files that will do.
+        header: Whether tables name their columns. Without, `columns` has their numbers, from "0".
+    """
+    text_column = columns.prompt if header else int(columns.prompt)
+    rows = read_rows(path, text_column, kinds, columns.called[0])
     # A dict keeps the order in which the columns first appear.
-    columns = dict.fromkeys(column for _, row in rows for column in row)
-    if reference_column not in columns and reference_column != REFERENCE:
-        raise ValueError(no_column(str(path), reference_column, columns))
-    others = [column for column in columns if column not in (prompt_column, reference_column)]
-    return [_example(where, row, prompt_column, reference_column, others) for where, row in rows]
-
-
-def _example(
-    where: str, row: dict[str, Any], prompt_column: str, reference_column: str, others: list[str]
-) -> Example:
-    if prompt_column not in row:
-        raise ValueError(no_column(where, prompt_column, row))
-    columns = {column: row.get(column) for column in others}
-    reference = row.get(reference_column)
-    try:
-        # A table cannot tell an empty cell from none, and nothing can be compared with either.
-        example = Example(row[prompt_column], None if reference == "" else reference, columns)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{where}: {error}") from error
-    if not example.prompt.strip():
-        raise ValueError(
-            f"{where}: the prompt is empty (column {prompt_column!r} holds {example.prompt!r}). "
-            "Write a prompt or remove the row."
-        )
-    return example
+    found = dict.fromkeys(column for _, row in rows for column in row)
+    columns.check_reference(str(path), found)
+    return [columns.example(where, row, found) for where, row in rows]

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Collection, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -17,15 +18,17 @@ Row: TypeAlias = tuple[str, dict[str, Any]]
 
 def read_rows(
     path: Path,
-    text_column: str,
-    kinds: Sequence[str] = (".csv", ".jsonl", ".txt"),
+    text_column: str | int,
+    kinds: Sequence[str] = (".csv", ".jsonl", ".tsv", ".txt"),
     what: str = "prompt",
 ) -> list[Row]:
     """All rows of a file, at least one.
 
     Args:
         path: The file, in UTF-8.
-        text_column: The column that a table must have, and what the lines of a .txt file are.
+        text_column: The column that a table must have, and what the lines of a .txt file are. A
+            number, from 0, says that the table has no header: its columns are then called "0",
+            "1" and so on.
         kinds: The endings of files that will do.
         what: What a row holds, in one word, for error messages.
 
@@ -48,24 +51,29 @@ def read_rows(
             f"{path}: cannot read {what}s from a file that ends in {path.suffix!r}; "
             f"{did_you_mean(path.suffix, kinds)}."
         )
-    rows = list(_READERS[path.suffix.lower()](path, _decode(path), text_column))
+    rows = list(_rows(path, text_column, what))
     if not rows:
         raise ValueError(f"{path} holds no {what}. Write at least one row.")
     return rows
 
 
-def _txt_rows(path: Path, text: str, text_column: str) -> Iterator[Row]:
-    # Lines as text files have them: str.splitlines would also cut at form feeds and U+2028.
-    for number, line in enumerate(io.StringIO(text, newline=None), start=1):
-        if line.strip():
-            yield f"{path}, line {number}", {text_column: line.removesuffix("\n")}
+def _rows(path: Path, text_column: str | int, what: str) -> Iterator[Row]:
+    kind, text = path.suffix.lower(), _decode(path)
+    if kind in _TABLES:
+        yield from _table_rows(_TABLES[kind](path, text), text_column, what)
+    elif isinstance(text_column, int):
+        raise ValueError(
+            f"{path}: {what}_column={text_column} is a number, which means a column of a table "
+            "without a header (.csv, .tsv). Give the column's name."
+        )
+    elif kind == ".jsonl":
+        yield from _jsonl_rows(path, text, text_column)
+    else:
+        yield from ((where, {text_column: line}) for where, line in _lines(path, text))
 
 
 def _jsonl_rows(path: Path, text: str, text_column: str) -> Iterator[Row]:
-    for number, line in enumerate(io.StringIO(text, newline=None), start=1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
+    for where, line in _lines(path, text):
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
@@ -78,18 +86,41 @@ def _jsonl_rows(path: Path, text: str, text_column: str) -> Iterator[Row]:
         yield where, row
 
 
-def _csv_rows(path: Path, text: str, text_column: str) -> Iterator[Row]:
-    records = _csv_records(path, text)
-    where, header = next(records, ("", []))
+def _lines(path: Path, text: str) -> Iterator[tuple[str, str]]:
+    """The lines of a text that are not blank, and where they stand."""
+    # Lines as text files have them: str.splitlines would also cut at form feeds and U+2028.
+    for number, line in enumerate(io.StringIO(text, newline=None), start=1):
+        if line.strip():
+            yield f"{path}, line {number}", line.removesuffix("\n")
+
+
+def _table_rows(
+    records: Iterator[tuple[str, list[str]]], text_column: str | int, what: str
+) -> Iterator[Row]:
+    """The rows of a table, by the names in its header, or by number if it has none."""
+    where, first = next(records, ("", []))
+    if isinstance(text_column, int):
+        header = [str(number) for number in range(len(first))]
+        records = chain([(where, first)] if first else [], records)
+        expected = f"the first row has {len(header)}"
+    else:
+        header = first
+        expected = f"the header names {len(header)} columns: {', '.join(map(repr, header))}"
     if header:
-        _check_header(where, header, text_column)
+        _check_header(where, header, str(text_column), what)
     for where, fields in records:
         if len(fields) != len(header):
             raise ValueError(
-                f"{where}: {len(fields)} fields, but the header names {len(header)} columns: "
-                f"{', '.join(map(repr, header))}. Put a field that holds a comma in double quotes."
+                f"{where}: {len(fields)} fields, but {expected}. Put a field that holds a comma "
+                "in double quotes (.csv), or take out tabs inside a field (.tsv)."
             )
         yield where, dict(zip(header, fields, strict=True))
+
+
+def _tsv_records(path: Path, text: str) -> Iterator[tuple[str, list[str]]]:
+    """The records of a TSV file that are not blank lines, the header first."""
+    for where, line in _lines(path, text):
+        yield where, line.split("\t")
 
 
 def _csv_records(path: Path, text: str) -> Iterator[tuple[str, list[str]]]:
@@ -104,31 +135,31 @@ def _csv_records(path: Path, text: str) -> Iterator[tuple[str, list[str]]]:
             return
         except csv.Error as error:
             raise ValueError(
-                f"{_lines(path, first, reader.line_num)}: not CSV: {error}. Put a field that holds "
+                f"{_span(path, first, reader.line_num)}: not CSV: {error}. Put a field that holds "
                 "a comma, a quote or a line break in double quotes, and double the quotes inside "
                 'it: "He said ""no"", and".'
             ) from error
         if fields:
-            yield _lines(path, first, reader.line_num), fields
+            yield _span(path, first, reader.line_num), fields
 
 
-def _check_header(where: str, header: list[str], text_column: str) -> None:
+def _check_header(where: str, header: list[str], text_column: str, what: str) -> None:
     if text_column not in header:
-        raise ValueError(no_column(where, text_column, header))
+        raise ValueError(no_column(where, text_column, header, what))
     twice = [column for column in dict.fromkeys(header) if header.count(column) > 1]
     if twice:
         raise ValueError(f"{where}: the header names {twice} more than once. Rename one of them.")
 
 
-def _lines(path: Path, first: int, last: int) -> str:
+def _span(path: Path, first: int, last: int) -> str:
     return f"{path}, line {first}" if first == last else f"{path}, lines {first} to {last}"
 
 
-def no_column(where: str, column: str, found: Collection[str]) -> str:
-    """The message for a column that is not there."""
+def no_column(where: str, column: str, found: Collection[str], what: str) -> str:
+    """The message for a column that is not there, which was to hold `what`."""
     return (
         f"{where}: no column {column!r}; {did_you_mean(column, found)}. Rename the column, or say "
-        "which one to read with prompt_column and reference_column."
+        f"which one to read with {what}_column."
     )
 
 
@@ -145,4 +176,4 @@ def _decode(path: Path) -> str:
     return text.removeprefix("\ufeff")
 
 
-_READERS = {".csv": _csv_rows, ".jsonl": _jsonl_rows, ".txt": _txt_rows}
+_TABLES = {".csv": _csv_records, ".tsv": _tsv_records}

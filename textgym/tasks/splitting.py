@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
 
 from textgym.tasks.base import Example
 
@@ -25,8 +26,22 @@ def digest(prompt: str, seed: int) -> bytes:
     return hashlib.sha256(f"{seed}\n{prompt}".encode()).digest()
 
 
+def content_key(text: str) -> str:
+    """What texts share that differ only in case, punctuation and white space.
+
+    Letters, marks, numbers and symbols in the compatibility form of Unicode (NFKC), so that wide
+    and narrow characters are the same. A text of nothing else is its own key.
+    """
+    folded = unicodedata.normalize("NFKC", text.casefold())
+    kept = "".join(c for c in folded if unicodedata.category(c)[0] in "LMNS")
+    return kept or text.strip()
+
+
 def hold_out(
-    examples: Sequence[Example], fractions: Mapping[str, float], seed: int
+    examples: Sequence[Example],
+    fractions: Mapping[str, float],
+    seed: int,
+    key: Callable[[Example], str] = lambda example: example.prompt,
 ) -> dict[str, tuple[Example, ...]]:
     """Divide examples into `"train"` and a split for every fraction above 0, by prompt.
 
@@ -39,10 +54,9 @@ def hold_out(
         examples: The examples.
         fractions: What to hold out, by split; see `check_fractions`.
         seed: Chooses which prompts are held out.
+        key: What counts as the prompt here, for examples that have more in common than theirs.
     """
-    prompts = sorted(
-        {example.prompt for example in examples}, key=lambda prompt: digest(prompt, seed)
-    )
+    prompts = sorted(set(map(key, examples)), key=lambda prompt: digest(prompt, seed))
     held_out = {split: f for split, f in fractions.items() if f > 0}
     sizes = _sizes(len(prompts), list(held_out.values()))
     split_of = dict.fromkeys(prompts, "train")
@@ -51,7 +65,7 @@ def hold_out(
         split_of.update(dict.fromkeys(prompts[start : start + size], split))
         start += size
     return {
-        split: tuple(example for example in examples if split_of[example.prompt] == split)
+        split: tuple(example for example in examples if split_of[key(example)] == split)
         for split in ["train", *held_out]
     }
 

@@ -15,8 +15,9 @@ import textgym  # noqa: F401  # registers the environments
 from textgym import rewards
 from textgym.checks import check_reward
 from textgym.extras import MissingExtra
-from textgym.rewards.verifier import _RUNS_CODE, Verifier, find_answer
+from textgym.rewards.verifier import Verifier
 from textgym.tasks import Example, Task
+from textgym.verifiers import RUNS_CODE, find_answer
 
 SUM = Example("State the final answer to the following arithmetic problem: 4 + 3 =", "7")
 
@@ -200,8 +201,8 @@ def runs_code(function, kind, read):
 def test_a_verifier_that_would_run_the_text_or_the_file_is_refused():
     kinds = {name: kind for name, (kind, _) in reasoning_gym.factory.DATASETS.items()}
     found = {name for name, kind in kinds.items() if runs_code(kind.score_answer, kind, set())}
-    assert found == _RUNS_CODE
-    for name in _RUNS_CODE:
+    assert found == RUNS_CODE
+    for name in RUNS_CODE:
         with pytest.raises(ValueError, match=r"may run the model's text or the task's file as Py"):
             Verifier(name)
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textgym.tasks import Example, Task, make
-from textgym.tasks.file import _sizes
+from textgym.tasks.splitting import _sizes
 
 
 def read(path: Path, **params: object) -> Task:
@@ -102,6 +102,64 @@ def test_a_quoted_field_may_hold_line_breaks_and_the_line_numbers_go_on(write):
         read(write("p.csv", good + '"\n",e\n'))
 
 
+def test_a_tsv_has_a_header_and_takes_quotes_as_they_stand(write):
+    path = write("p.tsv", 'prompt\treference\tx\nSay "a, b"\t"\t\r\n\nc\t\td\n')
+    assert read_all(path) == (
+        Example('Say "a, b"', '"', {"x": ""}),
+        Example("c", None, {"x": "d"}),
+    )
+
+
+USER = {"role": "user", "content": "Name a colour."}
+ANSWER = {"role": "assistant", "content": "Red."}
+
+
+@pytest.mark.parametrize(
+    ("row", "wanted"),
+    [
+        ({"prompt": [USER], "reference": "Red."}, Example.chat([USER], "Red.")),
+        ({"prompt": [USER], "reference": [ANSWER]}, Example.chat([USER], "Red.")),
+        ({"messages": [USER, ANSWER], "x": 1}, Example.chat([USER], "Red.", {"x": 1})),
+        ({"messages": [USER, ANSWER, USER]}, Example.chat([USER, ANSWER, USER])),
+        (
+            {"messages": [{**USER, "name": "Ann"}, ANSWER, USER, ANSWER], "reference": None},
+            Example.chat([USER, ANSWER, USER], "Red."),
+        ),
+        ({"prompt": "a", "messages": [USER]}, Example("a", None, {"messages": [USER]})),
+    ],
+)
+def test_a_prompt_may_be_a_conversation(write, row, wanted):
+    assert read_all(write("p.jsonl", json.dumps(row))) == (wanted,)
+
+
+def test_conversations_and_plain_prompts_may_stand_in_one_file(write):
+    rows = [{"prompt": "a"}, {"messages": [USER, ANSWER]}]
+    path = write("p.jsonl", "\n".join(map(json.dumps, rows)))
+    assert read_all(path) == (
+        Example("a", columns={"messages": None}),
+        Example.chat([USER], "Red."),
+    )
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"messages": [ANSWER]}, "line 1: a conversation to go on with holds at least one"),
+        ({"messages": []}, "line 1: a conversation to go on with holds at least one"),
+        ({"messages": None}, "line 1: expected the prompt to be a string, got None"),
+        ({"prompt": ["a"]}, "line 1: expected a message .* got 'a'"),
+        ({"prompt": [{"role": "tool", "content": "1"}]}, "line 1: the role of a message is one of"),
+        ({"prompt": [{**USER, "content": " "}]}, "line 1: the prompt is empty"),
+        ({"messages": [USER, {"role": "assistant"}]}, "line 1: the content of a message is a str"),
+        ({"messages": [USER, ANSWER], "reference": "Blue."}, "line 1: there are two references"),
+        ({"prompt": "a", "reference": ["b", "c"]}, "expected the reference to be a string"),
+    ],
+)
+def test_a_malformed_conversation_is_refused_with_its_line(write, row, message):
+    with pytest.raises(ValueError, match=message):
+        read(write("p.jsonl", json.dumps(row)))
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -111,7 +169,7 @@ def test_a_quoted_field_may_hold_line_breaks_and_the_line_numbers_go_on(write):
         ("p.csv", "prompt,reference\n", "p.csv holds no prompt"),
         ("p.jsonl", "\n", "p.jsonl holds no prompt"),
         ("p.json", '{"prompt": "a"}', r"ends in '\.json'; did you mean '\.jsonl'"),
-        ("p", "a", r"ends in ''; there are: '\.csv', '\.jsonl', '\.txt'"),
+        ("p", "a", r"ends in ''; there are: '\.csv', '\.jsonl', '\.tsv', '\.txt'"),
         ("p.txt", b"a\nb\nc\xe9\n", "line 3: byte 0xe9 at offset 5 of the file is not UTF-8"),
         ("p.csv", b"\xff\xfep\0", "line 1: byte 0xff at offset 0 of the file is not UTF-8"),
         ("p.csv", "Prompt,x\na,b\n", "line 1: no column 'prompt'; did you mean 'Prompt'"),

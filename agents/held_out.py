@@ -1,0 +1,56 @@
+"""Held-out prompts, on which a policy is judged the same way each time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from agents.config import RunConfig
+from agents.episodes import Episode
+from agents.evaluation import evaluate
+from agents.policy import TransformerPolicy
+from textgym import tasks
+from textgym.tasks.base import Stream
+
+
+class HeldOut:
+    """The first prompts of a split, and what a policy writes for them.
+
+    Args:
+        config: The settings of the run.
+        split: Whose prompts.
+
+    Attributes:
+        what: The prompts, in a few words.
+        count: How many there are; 0 if the task has no such split.
+    """
+
+    def __init__(self, config: RunConfig, split: str) -> None:
+        task = tasks.make(config.task)
+        examples = task.splits.get(split, ())
+        if isinstance(examples, Stream):
+            generator = np.random.default_rng(config.seed)
+            chosen = tuple(examples.draw(generator) for _ in range(config.eval_prompts))
+        else:
+            chosen = tuple(examples[i] for i in range(min(config.eval_prompts, len(examples))))
+        self.count = len(chosen)
+        self.what = f"{self.count} {split} prompts"
+        self._seed = config.seed
+        if chosen:
+            task = replace(task, splits={split: chosen})
+        self._env_kwargs = {**config.env_kwargs(split), "task": task, "prompts": "uniform"}
+
+    def __call__(
+        self, policy: TransformerPolicy, templates: Sequence[str] | None = None
+    ) -> list[Episode]:
+        """One text for each of the prompts.
+
+        Args:
+            policy: Writes them.
+            templates: Ways to put the prompts, which take turns; None for those of the run.
+        """
+        chosen = {} if templates is None else {"templates": templates}
+        prompts = [{"prompt_index": index} for index in range(self.count)]
+        return evaluate(policy, {**self._env_kwargs, **chosen}, prompts, seed=self._seed)

@@ -1,0 +1,1 @@
+"""Judging models by what they write, side by side: `textgym eval`."""

@@ -1,0 +1,57 @@
+"""The models that are judged: where each lies, and which run it comes from."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from agents.config import RunConfig
+from agents.models import model_source
+from agents.run_directory import RunDirectory
+from agents.run_file import load_config
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model to judge.
+
+    Attributes:
+        name: What it was asked for by.
+        source: Where it is: a name, a directory in Hugging Face layout, or a hub id.
+        run: The settings of the run that it comes from; None if it comes from none.
+    """
+
+    name: str
+    source: str
+    run: RunConfig | None = None
+
+    def is_at(self, source: str) -> bool:
+        """Whether another source is this model."""
+        places = [model_source(self.source), model_source(source)]
+        if all(place is not None and os.path.isdir(place) for place in places):
+            places = [os.path.realpath(place) for place in places if place is not None]
+        return places[0] == places[1]
+
+
+def find(name: str) -> Candidate:
+    """The model of a name, a directory, a file, a hub id, or a run, which stands for its `model/`.
+
+    Raises:
+        FileNotFoundError: If a run has no model.
+        ValueError: If a run's settings cannot be read.
+    """
+    path = Path(name).expanduser()
+    if not path.is_dir():
+        return Candidate(name, name)
+    run = RunDirectory(path)
+    if run.config.is_file():
+        if not run.model.is_dir():
+            raise FileNotFoundError(
+                f"{name} is a run without a {run.model.name}/: it was stopped before it wrote "
+                f"one. Go on with it: textgym train --resume {name}"
+            )
+        return Candidate(name, str(run.model), load_config(run.config))
+    run = RunDirectory(path.resolve().parent)
+    of_run = run.config.is_file() and path.resolve().name in (run.model.name, run.adapter.name)
+    return Candidate(name, str(path), load_config(run.config) if of_run else None)

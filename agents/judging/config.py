@@ -1,0 +1,143 @@
+"""The settings of a comparison of models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from agents.config import RunConfig, Spec
+from agents.judging.candidates import Candidate
+
+OF_A_RUN = (
+    "task",
+    "reward",
+    "every",
+    "max_new_tokens",
+    "context_length",
+    "stop",
+    "prompt_truncation",
+    "chat",
+    "templates",
+)
+"""Settings that are those of the run that a model comes from, unless they are given."""
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """Judge models on the same prompts, side by side.
+
+    What is not said here of task, reward and budget is as in the runs that the models come from,
+    so that they are judged as they were trained; and as for `textgym train` if none does.
+    """
+
+    model: tuple[str, ...] = ("builtin",)
+    """One or more models: names (see `textgym list models`), directories, GGUF files, hub ids; a
+    run stands for its model/. Scores are set against those of the first."""
+    reference: str | None = None
+    """The untrained model, for perplexity and KL. None is the one that a run says it began with,
+    and of an adapter its base."""
+
+    task: Spec | None = None
+    """Where prompts come from: a name (see `textgym list`) or JSON."""
+    split: str = "test"
+    """Whose prompts: train, validation or test."""
+    prompts: int | None = None
+    """How many prompts of the split, from its first; None for all."""
+    reward: Spec | None = None
+    """What is a good text: a name, weights or JSON, as for `textgym train`."""
+    timing: Literal["immediate", "delayed"] = "immediate"
+    """Immediate colours every token of the texts that are shown. Delayed leaves scores as they
+    are, and is quicker for rewards that cost."""
+    every: Literal["token", "word", "sentence"] | None = None
+    """How often an immediate score is taken."""
+    max_new_tokens: int | None = None
+    """Budget of a text, in tokens."""
+    context_length: int | None = None
+    """Tokens that a model is shown; None for what the longest prompt needs."""
+    stop: tuple[str, ...] | None = None
+    """Strings that end a text."""
+    prompt_truncation: Literal["error", "left"] | None = None
+    """What becomes of prompts that do not fit: refused, or only their end is kept."""
+    chat: bool | None = None
+    """Put prompts as a conversation; None does so if the tokenizer has a chat template."""
+    templates: tuple[str, ...] | None = None
+    """Ways to put a prompt, such as "Question: {prompt}", which take turns over the prompts;
+    None for the task's own."""
+    tokenizer: str | None = None
+    """Tokenizer of all models; None takes each model's own."""
+
+    decoding: Literal["both", "sampled", "greedy"] = "both"
+    """Texts that are drawn, texts of the likeliest tokens, or both."""
+    samples: int = 1
+    """Texts for each prompt, where they are drawn."""
+    temperature: float = 1.0
+    """Divides the logits."""
+    top_k: int = 0
+    """Draw only the k likeliest tokens; 0 for all."""
+    top_p: float = 1.0
+    """Draw only the likeliest tokens that together have this probability; 1 for all."""
+    seed: int = 0
+    """Seed of the sampling."""
+
+    show: int = 3
+    """Prompts whose texts are printed side by side."""
+    output: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Write eval.json, with every text, and eval.csv, with a row for each model and decoding,
+    to this directory."""
+    n_envs: int = 64
+    """Texts written side by side: memory and speed."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Number type of the transformers."""
+    device: str = "auto"
+    """"auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", "mps"."""
+
+    def __post_init__(self) -> None:
+        if not self.model:
+            raise ValueError("--model wants at least one model, such as --model runs/mine.")
+        for name in ("prompts", "samples", "n_envs"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be above 0, got {value}.")
+        for name in ("show", "seed"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be 0 or above, got {getattr(self, name)}.")
+
+    @property
+    def decodings(self) -> tuple[Literal["sampled", "greedy"], ...]:
+        """How texts are written, in the order of the table."""
+        return ("sampled", "greedy") if self.decoding == "both" else (self.decoding,)
+
+    def settled(self, candidates: Sequence[Candidate]) -> dict[str, Any]:
+        """The settings in `OF_A_RUN` that are given here, or by the runs of the candidates.
+
+        Those that are neither are left out: they are the environment's defaults.
+
+        Raises:
+            ValueError: If two runs differ in a setting that is not given.
+        """
+        settled = {}
+        for name in OF_A_RUN:
+            value = getattr(self, name)
+            if value is None:
+                value = _agreed(name, candidates)
+            if value is not None:
+                settled[name] = value
+        settled.setdefault("task", RunConfig.task)
+        return settled
+
+
+def _agreed(name: str, candidates: Sequence[Candidate]) -> Any:
+    """The value that all runs have of a setting; None if there is no run."""
+    of_runs = [(c.name, getattr(c.run, name)) for c in candidates if c.run is not None]
+    for other, value in of_runs[1:]:
+        if value != of_runs[0][1]:
+            first, expected = of_runs[0]
+            raise ValueError(
+                f"{first} was trained with {name}={expected!r} and {other} with {name}={value!r}. "
+                f"Say with --{name.replace('_', '-')} by which they are judged."
+            )
+    return of_runs[0][1] if of_runs else None

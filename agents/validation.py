@@ -1,0 +1,104 @@
+"""Looks at validation prompts while a policy learns, and keeps the best model by them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from stable_baselines3.common.callbacks import BaseCallback
+
+from agents.episodes import Episode
+from agents.evaluation import mean_score
+from textgym.bandits import Uniform
+from textgym.files import atomic_write
+from textgym.process import TextProcess
+
+VALIDATION = "validation/mean_score"
+"""The column of `progress.csv` with the score of the validation prompts."""
+
+
+def best_template(process: TextProcess) -> tuple[str, ...] | None:
+    """The template that pays best so far, if a bandit is finding that out."""
+    bandit = process.prompts.selection
+    if bandit is None or bandit.best is None or isinstance(bandit, Uniform):
+        return None
+    return (process.prompts.templates[bandit.best].text,)
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best model so far.
+
+    Attributes:
+        timesteps: Tokens that it had learned from.
+        score: Its mean score of the validation prompts.
+    """
+
+    timesteps: int
+    score: float
+
+
+class Validation(BaseCallback):
+    """Judges the policy every so often, after an update, and saves it when it is the best so far.
+
+    Logged are `validation/mean_score`, `validation/success_rate` where texts can succeed, and
+    `validation/best_score`.
+
+    Args:
+        judge: Lets the policy write for the validation prompts.
+        save: Saves the policy as the best one.
+        record: A file that keeps the best score, for a run that goes on.
+        every: Tokens between two looks.
+
+    Attributes:
+        best: The best so far; None before the first look.
+    """
+
+    def __init__(
+        self,
+        judge: Callable[[], Sequence[Episode]],
+        save: Callable[[], None],
+        record: Path,
+        every: int,
+    ) -> None:
+        super().__init__()
+        self._judge = judge
+        self._save = save
+        self._record = record
+        self._every = every
+        self.best: Best | None = None
+
+    def _on_training_start(self) -> None:
+        self._last = self.num_timesteps
+        if self.num_timesteps > 0 and self._record.is_file():
+            self.best = Best(**json.loads(self._record.read_text(encoding="utf-8")))
+
+    def _on_rollout_start(self) -> None:
+        if self.num_timesteps - self._last >= self._every:
+            self._look()
+
+    def _on_training_end(self) -> None:
+        if self.num_timesteps > self._last or self.best is None:
+            self._look()
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _look(self) -> None:
+        self._last = self.num_timesteps
+        episodes = self._judge()
+        score = mean_score(episodes)
+        if self.best is None or score > self.best.score:
+            self.best = Best(self.num_timesteps, score)
+            self._save()
+            atomic_write(self._record, json.dumps(asdict(self.best)))
+        self.logger.record(VALIDATION, score)
+        self.logger.record("validation/best_score", self.best.score)
+        successes = [episode.success for episode in episodes if episode.success is not None]
+        if successes:
+            self.logger.record("validation/success_rate", float(np.mean(successes)))
+        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
+        self.logger.dump(self.num_timesteps)

@@ -1,0 +1,117 @@
+"""How prompts become tokens: as plain text, or as the conversation that a chat model expects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Protocol
+
+from textgym.chat import ChatTemplate
+from textgym.messages import plain_reply
+from textgym.tasks.base import Example
+from textgym.tokenizer import Tokenizer
+
+
+class PromptFormat(Protocol):
+    """Makes tokens of what a model is to go on from."""
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether prompts are messages."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer; its end-of-text token is the one that ends the model's turn."""
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """Tokens that end the model's turn."""
+
+    def encode(self, example: Example) -> list[int]:
+        """Token ids of a prompt."""
+
+    def encode_reply(self, reply: str, turn_ids: Sequence[int], turn: str) -> list[int]:
+        """Token ids that stand between a turn of the model and the next.
+
+        Args:
+            reply: What the other side says.
+            turn_ids: The tokens of the turn that is over, at least one.
+            turn: Its text.
+        """
+
+
+def prompt_format(tokenizer: Tokenizer, chat: bool | None) -> PromptFormat:
+    """The format of a tokenizer's model.
+
+    Args:
+        tokenizer: The tokenizer.
+        chat: Whether prompts are messages of a chat; None says yes if the tokenizer has a chat
+            template.
+
+    Raises:
+        TypeError: If `chat` is something else.
+        ValueError: If a chat is asked for, and the tokenizer has no template.
+    """
+    if chat is not None and not isinstance(chat, bool):
+        raise TypeError(f"chat is True, False or None, got {chat!r}.")
+    template = tokenizer.chat_template
+    if template is None:
+        if chat:
+            raise ValueError(
+                f"chat=True, but tokenizer {tokenizer.name!r} has no chat template (a file "
+                "chat_template.jinja, or an entry of tokenizer_config.json). Leave chat out for "
+                "plain text."
+            )
+        return PlainFormat(tokenizer)
+    return PlainFormat(tokenizer) if chat is False else ChatFormat(tokenizer, template)
+
+
+class PlainFormat:
+    """Prompts as they stand, for base models; see `PromptFormat`."""
+
+    is_chat = False
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        eos = tokenizer.eos_token_id
+        self.end_ids = frozenset([] if eos is None else [eos])
+
+    def encode(self, example: Example) -> list[int]:
+        """See `PromptFormat`."""
+        return self.tokenizer.encode(example.prompt)
+
+    def encode_reply(self, reply: str, turn_ids: Sequence[int], turn: str) -> list[int]:
+        """See `PromptFormat`."""
+        line_end = "" if turn.endswith("\n") else "\n"
+        return self.tokenizer.encode_plain(line_end + plain_reply(reply))
+
+
+class ChatFormat:
+    """Prompts as messages, by the tokenizer's chat template; see `PromptFormat`."""
+
+    is_chat = True
+
+    def __init__(self, tokenizer: Tokenizer, template: ChatTemplate) -> None:
+        self._template = template
+        self._plain = tokenizer
+        self.tokenizer = tokenizer.with_eos(self._end_of_turn)
+        ends = (tokenizer.eos_token_id, self._end_of_turn)
+        self.end_ids = frozenset(end for end in ends if end is not None)
+
+    def encode(self, example: Example) -> list[int]:
+        """See `PromptFormat`."""
+        # The template writes the special tokens, that of the beginning among them.
+        return self._plain.encode_plain(self._template.render(example.messages))
+
+    def encode_reply(self, reply: str, turn_ids: Sequence[int], turn: str) -> list[int]:
+        """See `PromptFormat`."""
+        ids = self._plain.encode_plain(self._template.reply(reply))
+        # The turn may have ended with the token that ends turns, or for another reason.
+        return ids[1:] if ids[:1] == list(turn_ids[-1:]) else ids
+
+    @cached_property
+    def _end_of_turn(self) -> int | None:
+        """The first special token that the template writes after a turn of the model."""
+        after = self._plain.encode_plain(self._template.reply("Hello."))
+        special = (i for i in after if i in self._plain.special_ids)
+        return next(special, self._plain.eos_token_id)

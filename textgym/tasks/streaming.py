@@ -1,0 +1,151 @@
+"""Examples from a stream: more than fit in memory, or than one wants to fetch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from textgym.tasks.base import Example
+from textgym.tasks.columns import Columns
+from textgym.tasks.splitting import digest
+
+Source: TypeAlias = Callable[["np.random.Generator | None"], Iterable[Example]]
+"""All examples once, from the beginning. A generator changes their order as far as that is
+possible without reading them."""
+
+
+class ExampleStream:
+    """Examples of a stream in an order of chance, without end; a `textgym.tasks.Stream`.
+
+    A window of the next `buffer_size` examples is kept. A draw takes one of them, each being as
+    likely, and fills its place with the next of the stream. When the stream ends, the window is
+    drawn empty before the stream begins again, so that every example is drawn once in each pass.
+    Examples that are far apart in the stream are not mixed: shuffle a sorted file beforehand, or
+    make the window as large as the memory allows.
+
+    A copy, by `copy` or `pickle`, begins the stream anew, with an empty window: no two
+    environments share a position, and a training run that is resumed does not go on where the
+    stream was.
+
+    Args:
+        source: The examples.
+        buffer_size: The size of the window.
+    """
+
+    def __init__(self, source: Source, buffer_size: int) -> None:
+        self._source = source
+        self._buffer_size = buffer_size
+        self._window: list[Example] = []
+        self._coming: Iterator[Example] = iter(())
+
+    def draw(self, generator: np.random.Generator) -> Example:
+        """The next example.
+
+        Args:
+            generator: Chooses the place in the window, with one number for each draw, and the
+                order of each pass.
+
+        Raises:
+            ValueError: If the stream holds no example.
+        """
+        if not self._window:
+            self._begin(generator)
+        place = int(generator.random() * len(self._window))
+        drawn = self._window[place]
+        coming = next(self._coming, None)
+        if coming is not None:
+            self._window[place] = coming
+        else:
+            self._window[place] = self._window[-1]
+            self._window.pop()
+        return drawn
+
+    def _begin(self, generator: np.random.Generator) -> None:
+        self._coming = iter(self._source(generator))
+        self._window = list(islice(self._coming, self._buffer_size))
+        if not self._window:
+            raise ValueError(
+                "the stream holds no example to train on. Hold out a smaller share of it, or give "
+                "it more rows."
+            )
+
+    def __reduce__(self) -> tuple[type[ExampleStream], tuple[Source, int]]:
+        """Copies begin anew: a stream that is being read can be neither copied nor sent."""
+        return type(self), (self._source, self._buffer_size)
+
+
+@dataclass(frozen=True)
+class StreamedRows:
+    """The rows of a `datasets.IterableDataset` as examples: a `Source`.
+
+    Attributes:
+        rows: The data set.
+        columns: Which columns are the prompts and the references.
+        where: What the rows are, for error messages.
+        fractions: The shares of the prompts that are left out, by the split that has them.
+        seed: Chooses which prompts these are.
+    """
+
+    rows: Any
+    columns: Columns
+    where: str
+    fractions: Mapping[str, float]
+    seed: int
+
+    def __call__(self, generator: np.random.Generator | None) -> Iterator[Example]:
+        """All examples that are not held out, once.
+
+        Args:
+            generator: Chooses the order of the files of a data set that has several.
+        """
+        for example in self.read(generator):
+            if held_out_for(example.prompt, self.fractions, self.seed) is None:
+                yield example
+
+    def read(self, generator: np.random.Generator | None = None) -> Iterator[Example]:
+        """All examples once, those among them that are held out."""
+        rows, row_name = self.rows, "row"
+        if generator is not None and rows.num_shards > 1:
+            # For the order of the files: `ExampleStream` mixes the rows. A smaller buffer is slow.
+            rows = rows.shuffle(seed=int(generator.integers(2**31)), buffer_size=100)
+            row_name = "files in an order of chance, row"
+        for index, row in enumerate(rows):
+            if index == 0:
+                self.columns.check_reference(self.where, row)
+            yield self.columns.example(f"{self.where}, {row_name} {index}", row)
+
+    def held_out(self, count: int) -> dict[str, tuple[Example, ...]]:
+        """The first examples that are held out for each split, at most `count` for each."""
+        if not self.fractions:
+            return {}
+        found: dict[str, list[Example]] = {split: [] for split in self.fractions}
+        for example in self.read():
+            split = held_out_for(example.prompt, self.fractions, self.seed)
+            if split is not None and len(found[split]) < count:
+                found[split].append(example)
+                if all(len(examples) == count for examples in found.values()):
+                    break
+        return {split: tuple(examples) for split, examples in found.items()}
+
+
+def lot(prompt: str, seed: int) -> int:
+    """The number of 64 bits that a prompt draws in the lottery of a seed."""
+    return int.from_bytes(digest(prompt, seed)[:8], "big")
+
+
+def held_out_for(prompt: str, fractions: Mapping[str, float], seed: int) -> str | None:
+    """The split that a prompt is held out for, None if for none.
+
+    This looks at nothing but the prompt, so that it takes no memory of others: of many prompts,
+    each split gets its fraction within what chance allows.
+    """
+    place = lot(prompt, seed) / 2**64
+    for split, fraction in fractions.items():
+        if place < fraction:
+            return split
+        place -= fraction
+    return None
