@@ -41,7 +41,7 @@ def base_of(directory: Path) -> str:
         return str(said)
     places = [directory / path, copies_directory().joinpath(*path.parts[-2:])]
     found = next((place for place in places if place.is_dir()), None)
-    if found is None and path.name in names():
+    if found is None and path.is_absolute() and path.name in names():
         place = model_directory(path.name)
         found = place if place is not None and place.parts[-2:] == path.parts[-2:] else None
     return str(said if found is None else found)
@@ -71,7 +71,10 @@ def merged(model: Any) -> Any:
         plain = plain.get_base_model()
     _untie_adapted(plain)
     take_out_adapter(plain, merge=True)
-    plain._hf_peft_config_loaded = False  # transformers' own sign of one
+    if getattr(plain, "_hf_peft_config_loaded", False):
+        # What transformers notes of an adapter that it loaded, and how it would name weights then.
+        plain._hf_peft_config_loaded = False
+        plain._weight_conversions = None
     head, embeddings = plain.get_output_embeddings(), plain.get_input_embeddings()
     if head.weight is not embeddings.weight:
         plain.config.tie_word_embeddings = False
@@ -104,6 +107,6 @@ def _untie_adapted(model: Any) -> None:
     weights = [weight for _, weight in model.named_parameters(remove_duplicate=False)]
     for layer in model.modules():
         if isinstance(layer, BaseTunerLayer):
-            base = layer.get_base_layer()
+            base: Any = layer.get_base_layer()
             if sum(weight is base.weight for weight in weights) > 1:
                 base.weight = nn.Parameter(base.weight.detach().clone())

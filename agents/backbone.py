@@ -344,11 +344,16 @@ def _positions(model: nn.Module) -> int | None:
     config = getattr(model, "config", None)
     get_text_config = getattr(config, "get_text_config", None)  # of a model that sees, too
     text_config = get_text_config() if get_text_config is not None else config
-    return getattr(text_config, "max_position_embeddings", None)
+    names = ("max_position_embeddings", "max_seq_len")  # MPT calls it the latter
+    known = (getattr(text_config, name, None) for name in names)
+    return next((positions for positions in known if positions is not None), None)
 
 
 def _accepted_inputs(model: nn.Module) -> frozenset[str]:
     """The inputs that a model's forward knows."""
     base = getattr(model, "get_base_model", None)  # a PEFT model's forward takes *args, **kwargs
     forward = (base() if base is not None else model).forward
-    return frozenset(inspect.signature(forward).parameters)
+    known = inspect.signature(forward).parameters
+    # Some hand it on without naming it, and would keep a cache that nobody asked for.
+    unnamed = {"use_cache"} if any(p.kind is p.VAR_KEYWORD for p in known.values()) else set()
+    return frozenset(known) | unnamed

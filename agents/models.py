@@ -183,8 +183,8 @@ def with_lora(model: nn.Module, lora: bool | Mapping[str, Any]) -> nn.Module:
     Args:
         model: A causal LM, which is changed in place.
         lora: Arguments of `peft.LoraConfig`; True for its defaults. The rank is `r`, its scale
-            `lora_alpha / r`, and `target_modules` says which layers; `modules_to_save` are trained
-            whole. `lora_dropout` must stay 0: the probabilities of a rollout and those of the
+            `lora_alpha / r`, and `target_modules` says which layers, by default those that PEFT
+            takes for the family, or all linear ones; `modules_to_save` are trained whole. `lora_dropout` must stay 0: the probabilities of a rollout and those of the
             update must agree.
 
     Raises:
@@ -211,6 +211,8 @@ def with_lora(model: nn.Module, lora: bool | Mapping[str, Any]) -> nn.Module:
     # GPT-2's layers hold their weights the other way round.
     transposed = any(isinstance(module, Conv1D) for module in model.modules())
     defaults = {"task_type": "CAUSAL_LM", "fan_in_fan_out": transposed}
+    if _family(model) not in peft.utils.TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING:
+        defaults["target_modules"] = "all-linear"  # PEFT does not know which layers to take
     config = peft.LoraConfig(**{**defaults, **arguments})
     take_out_adapter(model)  # which is in a model that SB3 saved together with its policy
     with warnings.catch_warnings():
@@ -218,6 +220,10 @@ def with_lora(model: nn.Module, lora: bool | Mapping[str, Any]) -> nn.Module:
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
         adapted: nn.Module = peft.get_peft_model(model, config)
     return adapted
+
+
+def _family(model: nn.Module) -> str | None:
+    return getattr(getattr(model, "config", None), "model_type", None)
 
 
 def has_adapter(model: nn.Module) -> bool:

@@ -90,7 +90,8 @@ def train(config: RunConfig, console: Console | None = None, *, resume: bool = F
     callbacks = [checkpoint, collector, SampleLog(run.samples, collector), view]
     if validation.count:
         keeper.chooser = Validation(
-            lambda: validation(policy, best_template(process)),
+            lambda templates: validation(policy, templates),
+            process,
             keeper.save,
             run.best,
             config.validate_every,
@@ -128,13 +129,14 @@ def train(config: RunConfig, console: Console | None = None, *, resume: bool = F
             f"{validation.what}: best after {best.timesteps:,} tokens, mean score "
             f"{best.score:+.3f}; that model was kept",
         )
-    after = test(keeper.kept(), best_template(process))
+    templates = best_template(process) if best is None else best.templates
+    after = test(keeper.kept(), templates)
     write_report(run, test.what, before, after, process, best, console)
     say(console, f"model    {run.model}")
     if config.lora_rank is not None:
         say(console, f"adapter  {run.adapter}")
     say(console, f"Try it: textgym sample --model {run.model} --prompt {_try(before)}")
-    say(console, f"Judge it: textgym eval --model {run.path} {shlex.quote(config.model)}")
+    say(console, f"Judge it: textgym eval --model {shlex.quote(config.model)} {run.path}")
     return run.path
 
 

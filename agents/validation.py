@@ -35,10 +35,23 @@ class Best:
     Attributes:
         timesteps: Tokens that it had learned from.
         score: Its mean score of the validation prompts.
+        templates: The template that paid best then, if a bandit was finding that out.
     """
 
     timesteps: int
     score: float
+    templates: tuple[str, ...] | None = None
+
+    def save(self, path: Path) -> None:
+        """Write it to a file."""
+        atomic_write(path, json.dumps(asdict(self), ensure_ascii=False))
+
+    @classmethod
+    def load(cls, path: Path) -> Best:
+        """Read it from a file."""
+        values = json.loads(path.read_text(encoding="utf-8"))
+        templates = values.pop("templates", None)
+        return cls(**values, templates=None if templates is None else tuple(templates))
 
 
 class Validation(BaseCallback):
@@ -48,7 +61,8 @@ class Validation(BaseCallback):
     `validation/best_score`.
 
     Args:
-        judge: Lets the policy write for the validation prompts.
+        judge: Lets the policy write for the validation prompts, put by given templates.
+        process: Of the training environment, which may know the best template.
         save: Saves the policy as the best one.
         record: A file that keeps the best score, for a run that goes on.
         every: Tokens between two looks.
@@ -59,13 +73,15 @@ class Validation(BaseCallback):
 
     def __init__(
         self,
-        judge: Callable[[], Sequence[Episode]],
+        judge: Callable[[tuple[str, ...] | None], Sequence[Episode]],
+        process: TextProcess,
         save: Callable[[], None],
         record: Path,
         every: int,
     ) -> None:
         super().__init__()
         self._judge = judge
+        self._process = process
         self._save = save
         self._record = record
         self._every = every
@@ -74,7 +90,7 @@ class Validation(BaseCallback):
     def _on_training_start(self) -> None:
         self._last = self.num_timesteps
         if self.num_timesteps > 0 and self._record.is_file():
-            self.best = Best(**json.loads(self._record.read_text(encoding="utf-8")))
+            self.best = Best.load(self._record)
 
     def _on_rollout_start(self) -> None:
         if self.num_timesteps - self._last >= self._every:
@@ -89,12 +105,13 @@ class Validation(BaseCallback):
 
     def _look(self) -> None:
         self._last = self.num_timesteps
-        episodes = self._judge()
+        templates = best_template(self._process)
+        episodes = self._judge(templates)
         score = mean_score(episodes)
         if self.best is None or score > self.best.score:
-            self.best = Best(self.num_timesteps, score)
+            self.best = Best(self.num_timesteps, score, templates)
             self._save()
-            atomic_write(self._record, json.dumps(asdict(self.best)))
+            self.best.save(self._record)
         self.logger.record(VALIDATION, score)
         self.logger.record("validation/best_score", self.best.score)
         successes = [episode.success for episode in episodes if episode.success is not None]

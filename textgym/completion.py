@@ -69,16 +69,25 @@ class Completions:
         contexts: The batch's tokens, kept up to date by the environment.
         tokenizer: Decodes them.
         max_new_tokens: The budget of one completion, in tokens.
+        max_reply_tokens: The most tokens that are answered in an episode.
 
     Attributes:
         examples: The prompt, reference and columns of each row, n items.
         ended: Rows whose episode ended with the token just written, or never began, bool (n,).
+        replied: Tokens in each row's context with which the model was answered, int64 (n,).
     """
 
-    def __init__(self, contexts: Contexts, tokenizer: Tokenizer, max_new_tokens: int) -> None:
+    def __init__(
+        self,
+        contexts: Contexts,
+        tokenizer: Tokenizer,
+        max_new_tokens: int,
+        max_reply_tokens: int = 0,
+    ) -> None:
         self.tokenizer = tokenizer
         self.max_new_tokens = max_new_tokens
         self.num_rows = len(contexts.ends)
+        self._max_reply_tokens = max_reply_tokens
         self.examples: list[Example] = [Example("")] * self.num_rows
         self.ended = np.ones(self.num_rows, np.bool_)
         self._contexts = contexts
@@ -86,7 +95,7 @@ class Completions:
         self._texts = [""] * self.num_rows
         self._decoded = np.zeros(self.num_rows, np.int64)  # the places up to which texts are made
         self._past: dict[int, _Past] = {}  # of rows whose first turn is over
-        self._replied = np.zeros(self.num_rows, np.int64)  # tokens that are not the model's
+        self.replied = np.zeros(self.num_rows, np.int64)
 
     def begin(self, rows: Rows, examples: Sequence[Example]) -> None:
         """Forget the last completions of `rows`; their new prompts are in the contexts by now."""
@@ -95,7 +104,7 @@ class Completions:
             self.examples[row] = example
             self._streams[row] = None
         if self._past:
-            self._replied[rows] = 0
+            self.replied[rows] = 0
             for row in rows.tolist():
                 self._past.pop(row, None)
 
@@ -120,7 +129,7 @@ class Completions:
         """Note what was said after a turn, which is in the context now, so many tokens of it."""
         past = self._past[row]
         past.replies.append((len(past.token_ids), reply))
-        self._replied[row] += num_tokens
+        self.replied[row] += num_tokens
         self._begin_turn(row, past)
 
     def replies(self, row: int) -> list[tuple[int, str]]:
@@ -136,7 +145,7 @@ class Completions:
         where = index(rows, self.num_rows)
         contexts = self._contexts
         written: NDArray[np.int64] = contexts.ends[where] - contexts.prompt_ends[where]
-        return written - self._replied[where] if self._past else written
+        return written - self.replied[where] if self._past else written
 
     def token_ids(self, row: int) -> NDArray[np.int64]:
         """The tokens written in a row, int64 (t,); a view that the next token outdates."""
@@ -151,6 +160,16 @@ class Completions:
             return dynamics.completion_ids(self._contexts, row)
         contexts = self._contexts
         return contexts.input_ids.ravel()[self._past[row].begins : contexts.ends[row]]
+
+    def context_ids(self, row: int) -> NDArray[np.int64]:
+        """All that stands in a row: prompt, what was written, and what was answered, int64 (l,)."""
+        contexts = self._contexts
+        return contexts.input_ids.ravel()[contexts.starts[row] : contexts.ends[row]]
+
+    @property
+    def room(self) -> int:
+        """The most tokens that a text and the answers to its turns can have together."""
+        return self.max_new_tokens + self._max_reply_tokens
 
     def prompt_ids(self, row: int) -> NDArray[np.int64]:
         """The tokens of a row's prompt as the agent sees them, int64 (p,); a view."""

@@ -180,6 +180,8 @@ class TextGenEnv(Progress, gym.Env[Observation, int]):
             ValueError: On an unknown option, or a prompt that does not fit.
         """
         super().reset(seed=seed)
+        if seed is not None:
+            self.process.prompts.restart()
         self.process.begin(_ROW, [self.np_random], options)
         self._live.begin()
         if self.render_mode == "human":

@@ -102,7 +102,7 @@ class TextProcess:
         context_length = self.prompts.context_length
         self.contexts = dynamics.empty(num_rows, context_length, self.tokenizer.pad_token_id)
         self._limits = np.zeros(num_rows, np.int64)  # the ends at which budgets are spent
-        self.completions = Completions(self.contexts, self.tokenizer, max_new_tokens)
+        self.completions = Completions(self.contexts, self.tokenizer, max_new_tokens, replies)
         self.ended = self.completions.ended
         self._turns = (
             None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
@@ -80,12 +81,15 @@ class Prompts:
         self._form = form
         self._split = split
         self.templates = tuple(Template(text) for text in templates)
-        self.selection: Bandit | None = bandits.make(selection, max(len(templates), 1))
-        if not templates:
-            self.selection = None
+        # Checked where there are no templates, too. The policy may be learning meanwhile.
+        bandit = bandits.make(
+            selection, max(len(templates), 1), discount=bandits.TRAINING_DISCOUNT
+        )
+        self.selection: Bandit | None = bandit if templates else None
         self._room = room
         self._truncation = truncation
-        self._examples = task.split(split)
+        self._of_split = task.split(split)
+        self.restart()
         in_memory = isinstance(self._examples, tuple)
         encoded: dict[int, list[NDArray[np.int64]]] = {}
         if context_length is None:
@@ -107,6 +111,11 @@ class Prompts:
                 self._fitting(example, encoded.get(id(example)) or self._variants(example), index)
                 for index, example in enumerate(self._examples)
             ]
+
+    def restart(self) -> None:
+        """Begin a stream anew, with a place of its own in it; for prompts in memory nothing."""
+        of_split = self._of_split
+        self._examples = copy.deepcopy(of_split) if isinstance(of_split, Stream) else of_split
 
     def draw(self, generators: Sequence[np.random.Generator]) -> list[Prompt]:
         """A prompt by each of the generators, all prompts being as likely."""

@@ -141,6 +141,8 @@ what is learned of templates.
             ValueError: If seeds, mask or options do not fit.
         """
         seeds = self._seeds(seed)
+        if seed is not None:
+            self.process.prompts.restart()
         options = dict(options or {})
         rows = self._all
         if "reset_mask" in options:

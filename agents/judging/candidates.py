@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agents.config import RunConfig
 from agents.models import model_source
 from agents.run_directory import RunDirectory
 from agents.run_file import load_config
+from agents.validation import Best
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,15 @@ def find(name: str) -> Candidate:
                 f"{name} is a run without a {run.model.name}/: it was stopped before it wrote "
                 f"one. Go on with it: textgym train --resume {name}"
             )
-        return Candidate(name, str(run.model), load_config(run.config))
+        return Candidate(name, str(run.model), _settings(run))
     run = RunDirectory(path.resolve().parent)
     of_run = run.config.is_file() and path.resolve().name in (run.model.name, run.adapter.name)
-    return Candidate(name, str(path), load_config(run.config) if of_run else None)
+    return Candidate(name, str(path), _settings(run) if of_run else None)
+
+
+def _settings(run: RunDirectory) -> RunConfig:
+    """The settings of a run, with the template that was found best in it."""
+    config = load_config(run.config)
+    best = Best.load(run.best) if run.best.is_file() else None
+    found = None if best is None else best.templates
+    return config if found is None else replace(config, templates=found)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -33,7 +32,7 @@ class Fluency:
     what it cost to end it at once.
 
     The model reads each token once and keeps its keys and values. It must have the tokenizer of
-    the environment, and reads the whole prompt, also where the environment cuts it.
+    the environment, and reads the prompt as the agent sees it: cut, or put by a chat template.
 
     Args:
         model: A causal language model: "builtin", a local directory or a hub id.
@@ -78,8 +77,9 @@ class Fluency:
         if problem:
             raise RewardError("fluency", problem, completions.sample(int(rows[0])))
         for row in rows.tolist():
-            self._prompts[row] = _encode(completions.tokenizer, completions.examples[row].prompt)
+            self._prompt_lengths[row] = len(completions.prompt_ids(row))
             self._make_room(row, completions)
+        self._replied[rows] = 0
         self._sums[rows] = self._paid[rows] = 0.0
         self._counts[rows] = 0
         if self._reader is not None:
@@ -91,6 +91,10 @@ class Fluency:
         """What each token changed the mean by, float32 (k,)."""
         if self._reader is None:
             self._reader = self._lm.reader(completions.num_rows, self._capacity)
+        # What was said between two turns has not been read.
+        replied = completions.replied[rows]
+        self._reader.known[rows[replied != self._replied[rows]]] = False
+        self._replied[rows] = replied
         self._catch_up(self._reader, rows, completions)
         self._sums[rows] += self._reader.write(rows, tokens)
         self._counts[rows] += 1
@@ -100,7 +104,8 @@ class Fluency:
         return rewards
 
     def _set_rows(self, num_rows: int) -> None:
-        self._prompts: list[list[int]] = [[] for _ in range(num_rows)]
+        self._prompt_lengths = np.zeros(num_rows, np.int64)
+        self._replied = np.zeros(num_rows, np.int64)
         self._sums = np.zeros(num_rows)
         self._paid = np.zeros(num_rows)
         self._counts = np.zeros(num_rows, np.int64)
@@ -110,15 +115,12 @@ class Fluency:
         """Let the reader know `rows` to the token before the one just written."""
         unread = rows[~reader.known[rows]]
         if len(unread):
-            contexts = [
-                [*self._prompts[row], *completions.token_ids(row)[:-1].tolist()]
-                for row in unread.tolist()
-            ]
+            contexts = [completions.context_ids(row)[:-1].tolist() for row in unread.tolist()]
             reader.begin(unread, contexts)
 
     def _make_room(self, row: int, completions: Completions) -> None:
         """See to it that the reader has places for a row's prompt and a whole text."""
-        needed = len(self._prompts[row]) + completions.max_new_tokens
+        needed = int(self._prompt_lengths[row]) + completions.room
         most = self._lm.positions
         if most is not None and needed > most:
             problem = (
@@ -130,9 +132,3 @@ class Fluency:
             rounded = -(-needed // ROOM) * ROOM
             self._capacity = rounded if most is None else min(rounded, most)
             self._reader = None
-
-
-@lru_cache(maxsize=1 << 12)
-def _encode(tokenizer: Any, prompt: str) -> list[int]:
-    ids: list[int] = tokenizer.encode(prompt)
-    return ids

@@ -85,7 +85,7 @@ def test_options_beside_a_config_have_the_last_word(tmp_path: Path) -> None:
         ("n_envs: [3]", "n_envs is a whole number"),
         ("n_envs: true", "n_envs is a whole number"),
         ("model: null", "model is a string, got None"),
-        ("reward: null", "reward is a name, a mapping or a list"),
+        ("templates: abc", "templates is a list of strings"),
         ("stop: abc", "stop is a list of strings"),
         ("algo: sac", "algo is one of 'ppo', 'sb3-ppo', 'sb3-a2c', got 'sac'"),
         ("target_kl: often", "target_kl is a number or null"),
@@ -136,4 +136,4 @@ def test_the_file_is_plain_yaml(tmp_path: Path) -> None:
     save_config(RunConfig(), tmp_path / "config.yaml")
     values = yaml.safe_load((tmp_path / "config.yaml").read_text())
     assert "output" not in values
-    assert values["reward"] == "sentiment"
+    assert values["reward"] is None

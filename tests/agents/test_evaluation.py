@@ -146,11 +146,10 @@ class Echo:
         return turns[-1] or "a" if len(turns) == 1 else None
 
 
-def test_answers_are_told_from_what_was_written(policy, text_kwargs, make_llama):
+def test_answers_are_told_from_what_was_written(policy, text_kwargs):
     examples = tuple(Example(text) for text in TEXTS)
     task = Task("echo", {"test": examples}, interaction=Echo(), stop=("b",))
     kwargs = {**text_kwargs, "task": task, "split": "test", "reward": "length"}
-    kwargs["templates"] = ("{prompt}",)
     env = make_sb3_vec_env("TextGen-v0", 3, env_kwargs=kwargs)
     spaces = env.observation_space, env.action_space
     policy = TransformerPolicy(*spaces, lambda _: 1e-3, model=policy.backbone.model)

@@ -41,6 +41,11 @@ def run(tmp_path_factory: pytest.TempPathFactory, model_dir: str) -> Path:
 
 
 def progress(run: Path) -> list[dict[str, str]]:
+    """What was logged of rollouts."""
+    return [row for row in logged(run) if not row.get("validation/mean_score")]
+
+
+def logged(run: Path) -> list[dict[str, str]]:
     with (run / "progress.csv").open() as file:
         rows = list(csv.DictReader(file))
     return [
@@ -62,6 +67,84 @@ def test_a_run_leaves_what_the_readme_says(run: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(run / "model")
     tokenizer = AutoTokenizer.from_pretrained(run / "model")
     assert model.config.vocab_size == len(tokenizer)
+
+
+def test_the_model_that_validation_likes_best_is_kept(run: Path) -> None:
+    looks = [row for row in logged(run) if row["validation/mean_score"]]
+    assert [row["time/total_timesteps"] for row in looks] == ["64", "128"]
+    scores = [float(row["validation/mean_score"]) for row in looks]
+    best = json.loads((run / "best.json").read_text())
+    assert best["score"] == pytest.approx(max(scores))
+    assert best["timesteps"] == (64, 128)[scores.index(max(scores))]
+    assert float(looks[-1]["validation/best_score"]) == pytest.approx(max(scores))
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # PEFT's own
+def test_an_adapter_is_saved_alone_and_folded_in(
+    tmp_path: Path, model_dir: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import peft
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    run = tmp_path / "lora"
+    lora = [
+        "--lora-rank",
+        "2",
+        "--lora-targets",
+        "q_proj",
+        "down_proj",
+        "--learning-rate",
+        "0.01",
+        "--reward",
+        "length",
+    ]
+    arguments = ["--output", str(run), "--model", model_dir, *SMALL, *lora]
+    assert main(["train", *arguments, "--dtype", "bfloat16", "--gradient-checkpointing"]) == 0
+    assert f"adapter  {run / 'adapter'}" in capsys.readouterr().out
+    config = json.loads((run / "adapter" / "adapter_config.json").read_text())
+    assert (config["r"], config["lora_alpha"]) == (2, 4)
+    assert set(config["target_modules"]) == {"q_proj", "down_proj"}
+    ids = torch.arange(10)[None]
+    base = AutoModelForCausalLM.from_pretrained(model_dir)
+    before = base(ids).logits
+    merged = AutoModelForCausalLM.from_pretrained(run / "model")(ids).logits
+    adapted = peft.PeftModel.from_pretrained(base, str(run / "adapter"))(ids).logits
+    torch.testing.assert_close(adapted, merged, atol=1e-5, rtol=1e-5)
+    assert (merged - before).abs().max() > 1e-3
+
+
+def test_a_chat_model_is_put_prompts_as_messages(
+    tmp_path: Path, model_dir: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import shutil
+
+    model = tmp_path / "chat"
+    shutil.copytree(model_dir, model)
+    template = "{% for m in messages %}[{{ m.role }}] {{ m.content }}<|endoftext|>{% endfor %}>"
+    (model / "chat_template.jinja").write_text(template)
+    arguments = ["--model", str(model), *SMALL]
+    assert main(["train", "--output", str(tmp_path / "run"), *arguments]) == 0
+    assert "Prompts are chat messages, by the model's template." in capsys.readouterr().out
+    assert (tmp_path / "run" / "model" / "chat_template.jinja").read_text() == template
+    assert main(["train", "--output", str(tmp_path / "plain"), "--chat", "False", *arguments]) == 0
+    assert "Prompts are plain text." in capsys.readouterr().out
+
+
+def test_templates_are_chosen_while_training(
+    tmp_path: Path, model_dir: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    templates = ["--templates", "{prompt}", "So: {prompt}", "--prompts", "bandit"]
+    arguments = ["train", "--output", str(run), "--model", model_dir, *templates, *SMALL]
+    assert main(arguments) == 0
+    assert "So: {prompt}" in capsys.readouterr().out
+    best = json.loads((run / "best.json").read_text())
+    assert best["templates"] in (["{prompt}"], ["So: {prompt}"])
+    assert main(["train", "--resume", str(run), "--total-timesteps", "192"]) == 0
+    assert main(["eval", "--model", str(run), "--prompts", "4", "--output", str(run / "eval")]) == 0
+    settings = json.loads((run / "eval" / "eval.json").read_text())["settings"]
+    assert settings["templates"] == best["templates"] or len(settings["templates"]) == 1
 
 
 def test_samples_add_up(run: Path) -> None:
@@ -237,7 +320,7 @@ def test_list_tells_all_about_one(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--device", "foo"], "--device foo cannot be used here"),
         (["list", "all"], "takes one of environments, tasks, rewards, models or nothing"),
         (["list", "rewards", "grammer"], "did you mean 'grammar'"),
-        (["list", "models", "builtin"], "takes one of environments, tasks, rewards, models or"),
+        (["list", "environments", "TextGen-v0"], "takes one of environments, tasks, rewards,"),
     ],
 )
 def test_what_is_mistyped_fails_at_once_with_the_cure(

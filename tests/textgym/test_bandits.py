@@ -412,6 +412,13 @@ def test_a_saved_bandit_goes_on_as_if_nothing_had_been(kind):
     assert bandit.summary() == loaded.summary()
 
 
+@pytest.mark.parametrize("discount", [1.0, 0.99])
+def test_what_numpy_counts_in_can_be_saved(discount):
+    bandit = make("ucb", 2, discount=discount)
+    bandit.update(np.int64(1), np.float32(0.1))
+    assert json.loads(json.dumps(bandit.state_dict())) == bandit.state_dict()
+
+
 @pytest.mark.parametrize("other", [UCB(4), Thompson(3)])
 def test_a_state_of_another_bandit_is_refused(other):
     with pytest.raises(ValueError, match=r"the state is of '(ucb|thompson)' with . arms"):

@@ -188,7 +188,7 @@ def summarise(
 
     Reward: "rouge", the F-score of ROUGE-L, from 0 to 1; it needs rouge-score (`pip install
     'textgym[metrics]'`), and an environment without it says so when it is made. It compares words
-    in the Latin alphabet; for documents in others, use "chrf".
+    of ASCII letters and digits; for languages with other letters, use "chrf".
 
     Success: none. Two good summaries of a document rarely share most of their words, so that no
     threshold on ROUGE means a good one.

@@ -13,8 +13,8 @@ from textgym.tasks.base import Example
 from textgym.tasks.columns import Columns
 from textgym.tasks.splitting import digest
 
-Source: TypeAlias = Callable[["np.random.Generator | None"], Iterable[Example]]
-"""All examples once, from the beginning. A generator changes their order as far as that is
+Source: TypeAlias = Callable[[np.random.Generator], Iterable[Example]]
+"""All examples once, from the beginning. The generator changes their order as far as that is
 possible without reading them."""
 
 
@@ -96,7 +96,7 @@ class StreamedRows:
     fractions: Mapping[str, float]
     seed: int
 
-    def __call__(self, generator: np.random.Generator | None) -> Iterator[Example]:
+    def __call__(self, generator: np.random.Generator) -> Iterator[Example]:
         """All examples that are not held out, once.
 
         Args:

@@ -3,8 +3,8 @@
 import pytest
 
 from agents.config import RunConfig
-from agents.judging.config import EvalConfig
 from agents.judging.candidates import Candidate, find
+from agents.judging.config import EvalConfig
 from agents.run_file import save_config
 from textgym.tokenizer import BUILTIN_DIRECTORY
 

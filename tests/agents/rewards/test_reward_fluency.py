@@ -187,7 +187,7 @@ def test_copies_go_on_and_are_light(saved, byte_tokenizer):
 
 @pytest.mark.filterwarnings("ignore:.*cannot be read with a cache")
 def test_model_without_a_cache_of_ours(make_family, byte_tokenizer, tmp_path):
-    model, directory = _save(make_family("mamba", vocab_size=257), byte_tokenizer, tmp_path / "m")
+    model, directory = _save(make_family("rwkv", vocab_size=257), byte_tokenizer, tmp_path / "m")
     reward, play = Fluency(directory), Play(byte_tokenizer)
     for row, prompt in enumerate(["one", "two and more", "x"]):
         play.start(reward, row, prompt)
