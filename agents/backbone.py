@@ -39,7 +39,7 @@ class Backbone(nn.Module):
     rollout and those of the update must agree.
 
     Args:
-        model: The built-in model's name, a local directory, a hub id, or a causal LM itself,
+        model: A model's name, a local directory, a GGUF file, a hub id, or a causal LM itself,
             which is then trained in place.
         num_tokens: Size of the tokenizer's vocabulary. A head wider than that (vocabularies are
             often padded to a round number) has its surplus cut off everywhere.

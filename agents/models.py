@@ -184,8 +184,9 @@ def with_lora(model: nn.Module, lora: bool | Mapping[str, Any]) -> nn.Module:
         model: A causal LM, which is changed in place.
         lora: Arguments of `peft.LoraConfig`; True for its defaults. The rank is `r`, its scale
             `lora_alpha / r`, and `target_modules` says which layers, by default those that PEFT
-            takes for the family, or all linear ones; `modules_to_save` are trained whole. `lora_dropout` must stay 0: the probabilities of a rollout and those of the
-            update must agree.
+            takes for the family, or all linear ones; `modules_to_save` are trained whole.
+            `lora_dropout` must stay 0: the probabilities of a rollout and those of the update must
+            agree.
 
     Raises:
         MissingExtra: If PEFT is not installed.

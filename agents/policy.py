@@ -239,10 +239,11 @@ class TransformerPolicy(TransformerPolicyMixin, ActorCriticPolicy):
         observation_space: `Dict(input_ids, attention_mask)`, as `TextGen-v0` has it.
         action_space: `Discrete(vocabulary of the tokenizer)`.
         lr_schedule: Learning rate by remaining progress, from SB3.
-        model: The built-in model's name, a local directory, a hub id, or a causal LM itself, a
-            `torch.nn.Module`, which is then trained in place. SB3's `save` stores this argument
-            beside the weights: a module is stored twice, and a directory must still be there
-            when `load` reads it (`custom_objects={"policy_kwargs": {"model": ...}}` if it moved).
+        model: A model's name (`textgym list models`), a local directory, a GGUF file, a hub id,
+            or a causal LM itself, a `torch.nn.Module`, which is then trained in place. SB3's
+            `save` stores this argument beside the weights: a module is stored twice, and a
+            directory must still be there when `load` reads it
+            (`custom_objects={"policy_kwargs": {"model": ...}}` if it moved).
         lora: Train low-rank adapters and the value head only: arguments of `peft.LoraConfig`, or
             True for its defaults.
         dtype: "bfloat16" computes the transformer in it, by autocast; weights, head and losses

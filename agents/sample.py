@@ -20,9 +20,12 @@ class SampleConfig:
     """Let a model write, and show what each of its tokens earns."""
 
     model: str = "builtin"
-    """"builtin", a local directory (the model/ of a run), or a hub id."""
+    """A name (see `textgym list models`), a local directory (the model/ of a run), a GGUF file, or
+    a hub id."""
     prompt: tuple[str, ...] = ("My lord, I",)
-    """One or more prompts to continue."""
+    """One or more prompts to continue, or questions to a chat model."""
+    chat: bool | None = None
+    """Prompts as chat messages; None asks whether the tokenizer has a chat template."""
     reward: Spec = "sentiment"
     """Reward that colours the tokens, as for `textgym train`."""
     reference: str | None = None
@@ -54,6 +57,7 @@ def sample(config: SampleConfig, console: Console | None = None) -> None:
         "task": Task("prompts", {"train": examples}),
         "reward": config.reward,
         "tokenizer": config.model,
+        "chat": config.chat,
         "max_new_tokens": config.max_new_tokens,
     }
     env = TextGenEnv(**env_kwargs)

@@ -40,7 +40,7 @@ class ScoreConfig:
     every: rewards.Every = "token"
     """How often a score is taken."""
     tokenizer: str = "builtin"
-    """Cuts texts into tokens: "builtin", a local directory, or a hub id."""
+    """Cuts texts into tokens: a model's name, a local directory, a GGUF file, or a hub id."""
     max_new_tokens: int | None = None
     """Budget of a text, for rewards that measure by it; None for the longest text's length."""
     show: int = 10

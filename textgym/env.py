@@ -91,7 +91,7 @@ class TextGenEnv(Progress, gym.Env[Observation, int]):
     | `reward`             | None             | name, mapping, list, function; None: the task's |
     | `timing`             | `"immediate"`    | or `"delayed"`                                    |
     | `every`              | `"token"`        | or `"word"`, `"sentence"`: how often to score     |
-    | `tokenizer`          | `"builtin"`      | built-in name, local directory, or hub id         |
+    | `tokenizer`          | `"builtin"`      | a model's name, directory, GGUF file or hub id    |
     | `chat`               | None             | prompts as messages; None: if there is a template |
     | `templates`          | None             | ways to put a prompt; None: the task's own        |
     | `prompts`            | `"uniform"`      | how templates are chosen; `"bandit"`: by what pays |
