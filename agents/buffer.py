@@ -98,7 +98,8 @@ class TokenRolloutBuffer(RolloutBuffer):
         for row, begun in enumerate(self._begun):
             ends = [begin for begin, _ in begun[1:]] + [self.pos]
             for (begin, context), end in zip(begun, ends, strict=True):
-                segments.append(Segment(row, begin, end, context))
+                if begin < end:  # none was written yet where a callback stopped the rollout
+                    segments.append(Segment(row, begin, end, context))
         return segments
 
     def compute_returns_and_advantage(  # type: ignore[override]

@@ -150,6 +150,19 @@ def test_an_emptied_buffer_remembers_nothing(make_buffer):
     ]
 
 
+def test_a_text_that_only_begins_is_no_segment(make_buffer):
+    """A callback may stop a rollout right after a text has begun."""
+    buffer, _ = make_buffer(0, 16, 2)
+    buffer.reset()
+    observations = {"input_ids": np.full((2, 12), 7), "attention_mask": np.eye(2, 12, dtype=int)}
+    observations["attention_mask"][:, 0] = 1
+    buffer.begin(np.arange(2), observations)
+    buffer.pos = 3
+    buffer.begin(np.array([1]), observations)
+    assert [(s.row, s.begin, s.end) for s in buffer.segments] == [(0, 0, 3), (1, 0, 3)]
+    assert len([*buffer.sequence_batches(buffer.segments, max_tokens=64)]) == 1
+
+
 def test_a_segment_that_is_longer_than_the_budget_stands_alone(make_buffer):
     buffer, _ = make_buffer(0, 16, 1)
     batches = [*buffer.sequence_batches(buffer.segments, max_tokens=1)]
