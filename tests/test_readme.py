@@ -47,7 +47,22 @@ def test_both_run_with_texts_side_by_side(algorithm: str) -> None:
 
 
 def test_every_figure_is_filled_in() -> None:
-    assert not re.findall(r"@[A-Z0-9]+@", README)
+    assert not re.findall(r"@[A-Z0-9]+@|README_", README)
+
+
+def test_the_task_of_ones_own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from textgym import TextGenEnv
+
+    (block,) = [block for block in BLOCKS if "class Riddles" in block]
+    (tmp_path / "my_tasks.py").write_text(block)
+    monkeypatch.syspath_prepend(tmp_path)
+    env = TextGenEnv(task="my_tasks:Riddles")
+    env.reset(options={"prompt": "What has keys and opens no door?\n", "reference": "piano"})
+    for token in env.tokenizer.encode_plain("A piano"):
+        env.step(token)
+    info = env.step(env.tokenizer.eos_token_id)[-1]
+    assert info["is_success"]
+    assert info["score"] == pytest.approx(0.98)
 
 
 def test_the_reward_blocks_run() -> None:
@@ -70,6 +85,14 @@ def test_the_map_names_what_is_there() -> None:
             assert (ROOT / folder).is_dir(), line
         else:
             assert (ROOT / folder / line.split()[0]).exists(), line
+
+
+def test_every_task_is_in_the_table() -> None:
+    from textgym import tasks
+
+    table = README[README.index("| task | prompt") : README.index("What is trained on, chosen")]
+    first = [line.partition("|")[2].partition("|")[0] for line in table.splitlines()]
+    assert set(re.findall(r"`(\w+)`", " ".join(first))) == set(tasks.names())
 
 
 def test_every_reward_is_in_the_table() -> None:
