@@ -67,10 +67,10 @@ class AlignedReader:
 
     def keep(self, rows: NDArray[np.intp]) -> None:
         """See `Reader`."""
-        assert self._cache is not None
         self._lengths, self.seen = self._lengths[rows], take(self.seen, rows)
-        self._cache.keep(self._on_device(rows))
-        self._cut_off()
+        if self._cache is not None and len(rows):
+            self._cache.keep(self._on_device(rows))
+            self._cut_off()
 
     def _read(
         self, ids: Tensor, positions: Tensor, cache: AlignedCache, mask: Tensor | None

@@ -38,10 +38,11 @@ def evaluate(
     env_kwargs: Mapping[str, Any],
     prompts: Sequence[Mapping[str, Any]],
     *,
+    rows: int | None = None,
     seed: int = 0,
     deterministic: bool = False,
 ) -> list[Episode]:
-    """Let a policy continue some prompts, all at once.
+    """Let a policy continue some prompts.
 
     Sampling has a random stream of its own: the same policy and seed give the same texts, and
     the training that goes on afterwards is what it would have been.
@@ -50,13 +51,14 @@ def evaluate(
         policy: The policy.
         env_kwargs: Arguments of `TextGen-v0`.
         prompts: The options of `TextGenEnv.reset` for each, such as `{"prompt_index": 3}`.
+        rows: How many are continued at a time; None for all at once.
         seed: Seed of the sampling.
         deterministic: Take the likeliest token instead of sampling.
 
     Returns:
         One episode a prompt, in the order of the prompts.
     """
-    env = make_sb3_vec_env("TextGen-v0", len(prompts), env_kwargs=env_kwargs)
+    env = make_sb3_vec_env("TextGen-v0", rows or len(prompts), env_kwargs=env_kwargs)
     written = write(policy, env, prompts, seed=seed, deterministic=deterministic)
     env.close()
     return [each.episode for each in written]

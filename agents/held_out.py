@@ -21,13 +21,14 @@ class HeldOut:
     Args:
         config: The settings of the run.
         split: Whose prompts.
+        why: Why these and no others, to be said with it.
 
     Attributes:
         what: The prompts, in a few words.
         count: How many there are; 0 if the task has no such split.
     """
 
-    def __init__(self, config: RunConfig, split: str) -> None:
+    def __init__(self, config: RunConfig, split: str, why: str = "") -> None:
         task = tasks.make(config.task)
         examples = task.splits.get(split, ())
         if isinstance(examples, Stream):
@@ -36,7 +37,8 @@ class HeldOut:
         else:
             chosen = tuple(examples[i] for i in range(min(config.eval_prompts, len(examples))))
         self.count = len(chosen)
-        self.what = f"{self.count} {split} prompts"
+        self.what = f"{self.count} {split} prompts" + (f" ({why})" if why else "")
+        self._rows = min(config.n_envs, self.count)
         self._seed = config.seed
         if chosen:
             task = replace(task, splits={split: chosen})
@@ -53,4 +55,5 @@ class HeldOut:
         """
         chosen = {} if templates is None else {"templates": templates}
         prompts = [{"prompt_index": index} for index in range(self.count)]
-        return evaluate(policy, {**self._env_kwargs, **chosen}, prompts, seed=self._seed)
+        env_kwargs = {**self._env_kwargs, **chosen}
+        return evaluate(policy, env_kwargs, prompts, rows=self._rows, seed=self._seed)

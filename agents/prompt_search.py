@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
 import tyro
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
-from stable_baselines3.common.utils import get_device
+from stable_baselines3.common.vec_env import VecEnv
 
 from agents.config import Spec
+from agents.devices import known_device
+from agents.judging.candidates import find
+from agents.judging.intervals import LEVEL
 from agents.policy import TransformerPolicy
 from agents.rollout import Rollout
 from agents.sampler import Sampler
+from agents.sampling import Sampling
 from agents.vec_env import make_sb3_vec_env
+from agents.wording import prompts_in_words
+from textgym import bandits, tasks
+from textgym.arms import Winner
 from textgym.bandits import Bandit, Uniform
 from textgym.files import atomic_write
 from textgym.process import TextProcess
@@ -35,7 +43,9 @@ class PromptsConfig:
     """Templates, one a line, such as "Question: {prompt}\\\\nAnswer:"; or .jsonl. None takes the
     task's own."""
     model: str = "builtin"
-    """Language model, as for `textgym train`."""
+    """Language model, as for `textgym train`; a run stands for its model/."""
+    tokenizer: str | None = None
+    """Tokenizer: as for the model; None takes the model's own."""
     task: Spec = "continuation"
     """Where prompts come from, as for `textgym train`."""
     split: str = "train"
@@ -55,10 +65,16 @@ class PromptsConfig:
     """Prompts as chat messages; None asks whether the tokenizer has a template."""
     context_length: int | None = None
     """Tokens that an observation holds; None for what the longest prompt needs."""
+    prompt_truncation: Literal["error", "left"] = "error"
+    """What becomes of prompts that do not fit: refused, or only their end is kept."""
     n_envs: int = 32
     """Texts written side by side."""
     temperature: float = 1.0
     """Divides the logits."""
+    top_k: int = 0
+    """Write only the k likeliest tokens; 0 for all."""
+    top_p: float = 1.0
+    """Write only the likeliest tokens that together have this probability; 1 for all."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Number type of the transformer."""
     seed: int = 0
@@ -72,10 +88,13 @@ class PromptsConfig:
         for name in ("texts", "max_new_tokens", "n_envs", "temperature"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}.")
+        Sampling(self.temperature, self.top_k, self.top_p)  # refuses what makes no sense
 
 
 def search_prompts(config: PromptsConfig, console: Console | None = None) -> Bandit:
     """Try templates as the config says, print what each earned, and return what is known.
+
+    Exactly `config.texts` texts are begun, and each of them counts, however long it gets.
 
     Raises:
         FileNotFoundError: If there is no such file or model.
@@ -83,69 +102,96 @@ def search_prompts(config: PromptsConfig, console: Console | None = None) -> Ban
         textgym.RewardError: If the reward failed.
     """
     console = console or Console()
-    templates = None
+    device = known_device(config.device)
+    source = find(config.model).source
+    task = tasks.make(config.task)
+    templates = tuple(Template(text) for text in task.templates)
     if config.templates is not None:
-        templates = [template.text for template in read_templates(config.templates)]
+        templates = read_templates(config.templates)
+    if len(templates) < 2:
+        raise ValueError(
+            f"there {'is one template' if templates else 'are no templates'} to choose from: give "
+            "a file with two or more, one a line: --templates FILE."
+        )
     env_kwargs = {
-        "task": config.task,
+        "task": task,
         "split": config.split,
         "reward": config.reward,
         "timing": "delayed",  # the same scores, taken once a text
-        "tokenizer": config.model,
+        "tokenizer": source if config.tokenizer is None else find(config.tokenizer).source,
         "chat": config.chat,
-        "templates": templates,
+        "templates": [template.text for template in templates],
         # The model stays as it is, so that old texts say as much as new ones.
         "prompts": {"name": config.bandit, "discount": 1.0},
         "max_new_tokens": config.max_new_tokens,
         "context_length": config.context_length,
         "stop": config.stop,
+        "prompt_truncation": config.prompt_truncation,
         "budget_is_terminal": True,
     }
     env = make_sb3_vec_env(
         "TextGen-v0", min(config.n_envs, config.texts), seed=config.seed, env_kwargs=env_kwargs
     )
     process: TextProcess = env.get_attr("process")[0]
-    bandit = process.prompts.selection
-    if bandit is None or len(process.prompts.templates) < 2:
-        raise ValueError(
-            f"there {'is one template' if bandit else 'are no templates'} to choose from: give a "
-            "file with two or more, one a line: --templates FILE."
-        )
     policy = TransformerPolicy(
         env.observation_space,
         env.action_space,
         lambda _: 0.0,
-        model=config.model,
+        model=source,
         dtype=config.dtype,
         temperature=config.temperature,
-    ).to(get_device(config.device))
+        top_k=config.top_k,
+        top_p=config.top_p,
+    ).to(device)
+    prompts = prompts_in_words(process.format.is_chat)
+    console.print(f"Prompts are {prompts}.", markup=False, highlight=False, soft_wrap=True)
     torch.manual_seed(config.seed)
-    observations = env.reset()
-    assert isinstance(observations, dict)
-    rollout = Rollout(Sampler(policy, env.num_envs), env, observations)
-    written = 0
+    bandit = bandits.make(config.bandit, len(templates))
     with Progress(console=console, transient=True) as progress:
         bar = progress.add_task("writing", total=config.texts)
-        while written < config.texts:
-            written += int(rollout.step().dones.sum())
-            progress.update(bar, completed=written)
+        for template, score in _results(policy, env, config.texts):
+            bandit.update(template, score)
+            progress.advance(bar)
     env.close()
-    console.print(templates_table(bandit, process.prompts.templates))
+    console.print(templates_table(bandit, templates))
+    console.print(verdict(bandit), markup=False, highlight=False, soft_wrap=True)
     if config.output is not None:
-        record = _record(bandit, process.prompts.templates)
+        record = _record(bandit, templates)
         atomic_write(config.output, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     return bandit
 
 
+def _results(policy: TransformerPolicy, env: VecEnv, texts: int) -> Iterator[tuple[int, float]]:
+    """The templates and the scores of exactly so many texts, as they end.
+
+    To stop at the first that end would favour short texts, and templates that lead to them.
+    """
+    observations = env.reset()
+    assert isinstance(observations, dict)
+    rollout = Rollout(Sampler(policy, env.num_envs), env, observations)
+    writing = np.ones(env.num_envs, np.bool_)
+    begun = env.num_envs
+    while writing.any():
+        step = rollout.step()
+        (ended,) = (step.dones & writing).nonzero()
+        for row in ended.tolist():
+            yield step.infos[row]["template"], step.infos[row]["score"]
+        # The environment has begun the next text in all rows that ended, and goes on there with
+        # anything, of which its own bandit learns: the choices that count are made by then.
+        over = ended[texts - begun :]
+        begun += len(ended) - len(over)
+        writing[over] = False
+        rollout.leave_out(~writing)
+
+
 def templates_table(bandit: Bandit, templates: Sequence[Template]) -> Table:
-    """What is known of each template: how often it was taken, its mean score, and which won."""
-    table = Table(title="Templates", title_justify="left", caption=_verdict(bandit))
-    table.caption_justify = "left"
+    """What is known of each template: how often it was taken, and its mean score."""
+    table = Table(title="Templates", title_justify="left")
     table.add_column("", justify="right")
     table.add_column("template", ratio=1, overflow="fold")
-    for heading in ("texts", "mean score", "95% interval"):
+    for heading in ("texts", "mean score", f"{LEVEL:.0%} interval"):
         table.add_column(heading, justify="right")
-    for arm in bandit.summary():
+    for arm in bandit.summary(LEVEL):
         best = arm.arm == bandit.best
         known = arm.low is not None and arm.high is not None
         table.add_row(
@@ -158,12 +204,10 @@ def templates_table(bandit: Bandit, templates: Sequence[Template]) -> Table:
     return table
 
 
-def _verdict(bandit: Bandit) -> str:
-    # A bandit leaves arms while they look bad, so that at 95% it would find a winner among equals
-    # in a tenth of all cases.
-    confidence = 0.95 if isinstance(bandit, Uniform) else 0.99
-    winner = bandit.winner(confidence)
-    if bandit.best is None or winner is None:
+def verdict(bandit: Bandit) -> str:
+    """Which template won, or that none did, in a line."""
+    winner, confidence = _winner(bandit)
+    if winner is None:
         return "Too few texts to say which is best."
     interval = (
         f"{winner.difference:+.3f} ({confidence:.0%}: {winner.low:+.3f} to {winner.high:+.3f})"
@@ -176,13 +220,28 @@ def _verdict(bandit: Bandit) -> str:
     )
 
 
+def _winner(bandit: Bandit) -> tuple[Winner | None, float]:
+    """How the best template compares with the next, and how sure the interval of that is."""
+    # A bandit leaves arms while they look bad, so that at 95% it would find a winner among equals
+    # in a tenth of all cases.
+    confidence = LEVEL if isinstance(bandit, Uniform) else 0.99
+    return bandit.winner(confidence), confidence
+
+
 def _record(bandit: Bandit, templates: Sequence[Template]) -> dict[str, Any]:
-    winner = bandit.winner()
-    arms = [{"template": templates[arm.arm].text, **asdict(arm)} for arm in bandit.summary()]
+    winner, confidence = _winner(bandit)
+    arms = [
+        {"template": templates[arm.arm].text, **asdict(arm), "confidence": LEVEL}
+        for arm in bandit.summary(LEVEL)
+    ]
     return {
         "templates": arms,
         "best": bandit.best,
         "winner": None
         if winner is None
-        else {**asdict(winner), "is_significant": winner.is_significant},
+        else {
+            **asdict(winner),
+            "confidence": confidence,
+            "is_significant": winner.is_significant,
+        },
     }

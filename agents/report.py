@@ -18,7 +18,7 @@ from agents.evaluation import mean_score
 from agents.judging import intervals
 from agents.prompt_search import templates_table
 from agents.run_directory import RunDirectory
-from agents.validation import VALIDATION, Best
+from agents.validation import VALIDATION, VALIDATION_TIMESTEPS, Best
 from textgym.files import atomic_write
 from textgym.process import TextProcess
 from textgym.rendering import to_html, token_text
@@ -72,21 +72,28 @@ def write_report(
     """
     scores = mean_score(before), mean_score(after)
     plot_curves(run.progress, run.curves, *scores, what, None if best is None else best.timesteps)
-    write_page(run.page, before, after, process.tokenizer)
-    console.print(comparison(before, after, process.tokenizer))
+    write_page(run.page, what, before, after, process.tokenizer)
+    console.print(comparison(what, before, after, process.tokenizer))
     if process.prompts.selection is not None:
         console.print(templates_table(process.prompts.selection, process.prompts.templates))
+    if best is not None and best.templates is not None:
+        put = f"{what}: put by all templates in turn before, and after by {best.templates[0]!r}"
+        say(console, put)
     say(console, f"{what}: {described(before)} before,", "bold")
     say(console, f"{' ' * len(what)}  {described(after)} after (mean, 95% interval)", "bold")
     say(console, f"curves   {run.curves}\nsamples  {run.page}")
 
 
 def comparison(
-    before: Sequence[Episode], after: Sequence[Episode], tokenizer: Tokenizer, rows: int = 6
+    what: str,
+    before: Sequence[Episode],
+    after: Sequence[Episode],
+    tokenizer: Tokenizer,
+    rows: int = 6,
 ) -> Table:
     """A table of the same prompts before and after training, tokens coloured by reward."""
     columns = [("before", before, tokenizer), ("after", after, tokenizer)]
-    return side_by_side("Held-out prompts before and after training", columns, rows)
+    return side_by_side(f"{what} before and after training", columns, rows)
 
 
 Column: TypeAlias = tuple[str, Sequence[Episode], Tokenizer]
@@ -132,7 +139,11 @@ def _coloured(columns: Sequence[Column], rows: int) -> Iterator[tuple[str, list[
 
 
 def write_page(
-    path: Path, before: Sequence[Episode], after: Sequence[Episode], tokenizer: Tokenizer
+    path: Path,
+    what: str,
+    before: Sequence[Episode],
+    after: Sequence[Episode],
+    tokenizer: Tokenizer,
 ) -> None:
     """Write a page with the texts before and after training, every token coloured by reward."""
     transcripts = [
@@ -141,7 +152,7 @@ def write_page(
         for episode in pair
     ]
     title = (
-        f"Held-out prompts: mean score {mean_score(before):+.3f} before training, "
+        f"{what}: mean score {mean_score(before):+.3f} before training, "
         f"{mean_score(after):+.3f} after"
     )
     labels = ["Before", "After"] * len(before)
@@ -182,7 +193,7 @@ def plot_curves(
         if axis is axes[0, 0]:
             axis.lines[0].set_label("training, last 100 texts")
             looks = [
-                (row["time/total_timesteps"], row[VALIDATION]) for row in rows if VALIDATION in row
+                (row[VALIDATION_TIMESTEPS], row[VALIDATION]) for row in rows if VALIDATION in row
             ]
             if looks:
                 axis.plot(*zip(*looks, strict=True), "s-", color=INK, markersize=4, linewidth=1)

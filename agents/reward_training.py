@@ -31,10 +31,10 @@ from torch.nn import functional
 from tyro.conf import Positional
 
 from agents.backbone import DType
+from agents.devices import known_device
 from agents.models import model_source, no_progress_bars
 from agents.preferences import Preference, read_preferences
 from agents.pretraining.trainer import learning_rate_at
-from agents.rewards.places import known_device
 from agents.rewards.reward_model import RECORD
 from agents.rewards.sequence_scorer import (
     MAX_TOKENS,

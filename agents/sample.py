@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rich.console import Console
-from stable_baselines3.common.utils import get_device
 
 from agents.config import Spec
+from agents.devices import known_device
 from agents.evaluation import evaluate, mean_score
+from agents.judging.candidates import find
 from agents.policy import TransformerPolicy
 from textgym.env import TextGenEnv
 from textgym.rendering import to_rich
@@ -20,8 +21,8 @@ class SampleConfig:
     """Let a model write, and show what each of its tokens earns."""
 
     model: str = "builtin"
-    """A name (see `textgym list models`), a local directory (the model/ of a run), a GGUF file, or
-    a hub id."""
+    """A name (see `textgym list models`), a local directory, a GGUF file, or a hub id; a run stands
+    for its model/."""
     prompt: tuple[str, ...] = ("My lord, I",)
     """One or more prompts to continue, or questions to a chat model."""
     chat: bool | None = None
@@ -39,7 +40,7 @@ class SampleConfig:
     seed: int = 0
     """Seed of the sampling."""
     device: str = "auto"
-    """"auto", "cpu", "cuda", ..."""
+    """"auto" (a GPU where there is one), "cpu", "cuda", ..."""
 
     def __post_init__(self) -> None:
         for name in ("num_samples", "max_new_tokens"):
@@ -52,18 +53,20 @@ class SampleConfig:
 def sample(config: SampleConfig, console: Console | None = None) -> None:
     """Print texts as the config says, each with its score and the mean of all."""
     console = console or Console()
+    device = known_device(config.device)
+    source = find(config.model).source
     examples = tuple(Example(prompt, config.reference) for prompt in config.prompt)
     env_kwargs = {
         "task": Task("prompts", {"train": examples}),
         "reward": config.reward,
-        "tokenizer": config.model,
+        "tokenizer": source,
         "chat": config.chat,
         "max_new_tokens": config.max_new_tokens,
     }
     env = TextGenEnv(**env_kwargs)
     policy = TransformerPolicy(
-        env.observation_space, env.action_space, lambda _: 0.0, model=config.model
-    ).to(get_device(config.device))
+        env.observation_space, env.action_space, lambda _: 0.0, model=source
+    ).to(device)
     prompts = [
         {"prompt_index": index} for index in range(len(examples)) for _ in range(config.num_samples)
     ]

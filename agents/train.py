@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from gymnasium import spaces
 from rich.console import Console
 from rich.markup import escape
@@ -22,14 +22,17 @@ from stable_baselines3.common.vec_env import VecEnv
 from agents.algorithms.ppo import TokenPPO
 from agents.callbacks import EpisodeCollector, LiveView, SampleLog
 from agents.config import RunConfig
+from agents.devices import known_device
 from agents.episodes import Episode
 from agents.held_out import HeldOut
+from agents.judging.candidates import find
 from agents.policy import TransformerPolicy
 from agents.report import described, say, write_report
 from agents.run_directory import Checkpoint, RunDirectory, restore_progress
 from agents.run_file import save_config
 from agents.validation import Best, Validation, best_template
 from agents.vec_env import make_sb3_vec_env
+from agents.wording import prompts_in_words, rewards_in_words
 from textgym.process import TextProcess
 from textgym.tokenizer import Tokenizer
 
@@ -67,14 +70,15 @@ def train(config: RunConfig, console: Console | None = None, *, resume: bool = F
         run.check_resumable()
     else:
         run.check_new()
-    _check_device(config.device)
+    known_device(config.device)  # SB3 would take the CPU without a word
+    config = replace(config, model=find(config.model).source)
     env = make_sb3_vec_env("TextGen-v0", config.n_envs, env_kwargs=config.env_kwargs())
     process: TextProcess = env.get_attr("process")[0]
     algorithm = _algorithm(config, env, run, resume)
     policy = _policy(algorithm)
     test, validation = HeldOut(config, "test"), HeldOut(config, "validation")
     if not test.count:
-        test = HeldOut(config, "train")
+        test = HeldOut(config, "train", "no test split")
     _introduce(config, policy, process, run, console)
 
     before = run.load_before() if resume else test(policy)
@@ -83,12 +87,12 @@ def train(config: RunConfig, console: Console | None = None, *, resume: bool = F
     run.save_before(before)
     save_config(config, run.config)
 
-    keeper = _Keeper(config, policy, process.tokenizer, run)
+    keeper = _Keeper(config, policy, process.format.original, run)
     collector = EpisodeCollector()
     view = LiveView(config.total_timesteps, collector, process.tokenizer, console)
     checkpoint = Checkpoint(run.checkpoint)
     callbacks = [checkpoint, collector, SampleLog(run.samples, collector), view]
-    if validation.count:
+    if validation.count and config.validate_every:
         keeper.chooser = Validation(
             lambda templates: validation(policy, templates),
             process,
@@ -117,7 +121,7 @@ def train(config: RunConfig, console: Console | None = None, *, resume: bool = F
             say(
                 console,
                 f"Saved after {algorithm.num_timesteps:,} tokens. Go on: textgym train --resume "
-                f"{run.path}",
+                f"{shlex.quote(str(run.path))}",
             )
     seconds, steps = time.perf_counter() - started, algorithm.num_timesteps - first
     kl = "" if view.kl is None else f", at a KL of {view.kl:.1f} nats a text"
@@ -130,13 +134,15 @@ def train(config: RunConfig, console: Console | None = None, *, resume: bool = F
             f"{best.score:+.3f}; that model was kept",
         )
     templates = best_template(process) if best is None else best.templates
-    after = test(keeper.kept(), templates)
+    after = test(keeper.kept(algorithm.num_timesteps), templates)
     write_report(run, test.what, before, after, process, best, console)
     say(console, f"model    {run.model}")
     if config.lora_rank is not None:
         say(console, f"adapter  {run.adapter}")
-    say(console, f"Try it: textgym sample --model {run.model} --prompt {_try(before)}")
-    say(console, f"Judge it: textgym eval --model {shlex.quote(config.model)} {run.path}")
+    where = shlex.quote(str(run.path))
+    if process.task.interaction is None:
+        say(console, f"Try it: textgym sample --model {where} {_try(config, before)}")
+    say(console, f"Judge it: textgym eval --model {shlex.quote(config.model)} {where}")
     return run.path
 
 
@@ -168,9 +174,13 @@ class _Keeper:
         if self.best is None:
             self.save()
 
-    def kept(self) -> TransformerPolicy:
-        """The policy whose model was saved."""
-        if self.best is None:
+    def kept(self, timesteps: int) -> TransformerPolicy:
+        """The policy whose model was saved.
+
+        Args:
+            timesteps: Tokens that the policy has learned from by now.
+        """
+        if self.best is None or self.best.timesteps == timesteps:
             return self._policy
         policy = self._policy
         assert isinstance(policy.action_space, spaces.Discrete)
@@ -206,27 +216,19 @@ def _policy(algorithm: OnPolicyAlgorithm) -> TransformerPolicy:
     return policy
 
 
-def _try(episodes: Sequence[Episode]) -> str:
-    """A prompt for the shell."""
-    prompts = [e.prompt for e in episodes if "\n" not in e.prompt and len(e.prompt) < 60]
-    return shlex.quote(prompts[0] if prompts else "My lord, I")
+def _try(config: RunConfig, episodes: Sequence[Episode]) -> str:
+    """A prompt, and the reward, for the shell."""
+    prompts = [e.prompt.strip() for e in episodes]
+    short = [prompt for prompt in prompts if "\n" not in prompt and len(prompt) < 60]
+    option = f"--prompt {shlex.quote(short[0] if short else 'My lord, I')}"
+    if config.reward is None:
+        return option
+    reward = config.reward if isinstance(config.reward, str) else json.dumps(config.reward)
+    return f"--reward {shlex.quote(reward)} {option}"
 
 
 def _dated_directory(config: RunConfig) -> Path:
     return Path("runs") / f"{config.algo}-{datetime.now():%Y%m%d-%H%M%S}"
-
-
-def _check_device(device: str) -> None:
-    """Raise if there is no such device; SB3 would train on the CPU without a word."""
-    if device == "auto":
-        return
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(
-            f"--device {device} cannot be used here: {str(error).splitlines()[0]} "
-            "Give auto, cpu, or a GPU that torch can use."
-        ) from error
 
 
 def _seed(seed: int, timesteps: int) -> int:
@@ -245,9 +247,8 @@ def _introduce(
 ) -> None:
     count = sum(p.numel() for p in policy.parameters() if p.requires_grad)
     size = f"{count / 1e6:.1f} M" if count >= 1e5 else f"{count:,}"
-    weights = process.reward.current_weights
-    reward = " + ".join(n if w == 1 else f"{w:g} {n}" for n, w in weights.items())
-    prompts = "chat messages, by the model's template" if process.format.is_chat else "plain text"
+    reward = rewards_in_words(process.reward.current_weights)
+    prompts = prompts_in_words(process.format.is_chat)
     console.print(
         f"[bold]{config.algo.upper()}[/] trains [bold]{escape(config.model)}[/] "
         f"({size} parameters, on {policy.device}) on {escape(process.task.name)}: "

@@ -19,13 +19,17 @@ from textgym.process import TextProcess
 VALIDATION = "validation/mean_score"
 """The column of `progress.csv` with the score of the validation prompts."""
 
+VALIDATION_TIMESTEPS = "validation/timesteps"
+"""The column with the tokens that the model had learned from then."""
+
 
 def best_template(process: TextProcess) -> tuple[str, ...] | None:
-    """The template that pays best so far, if a bandit is finding that out."""
+    """The template that pays best so far, if a bandit knows enough of each to tell."""
     bandit = process.prompts.selection
-    if bandit is None or bandit.best is None or isinstance(bandit, Uniform):
+    if bandit is None or isinstance(bandit, Uniform):
         return None
-    return (process.prompts.templates[bandit.best].text,)
+    winner = bandit.winner()
+    return None if winner is None else (process.prompts.templates[winner.arm].text,)
 
 
 @dataclass(frozen=True)
@@ -88,9 +92,10 @@ class Validation(BaseCallback):
         self.best: Best | None = None
 
     def _on_training_start(self) -> None:
-        self._last = self.num_timesteps
+        self._last = 0
         if self.num_timesteps > 0 and self._record.is_file():
             self.best = Best.load(self._record)
+            self._last = self.best.timesteps
 
     def _on_rollout_start(self) -> None:
         if self.num_timesteps - self._last >= self._every:
@@ -99,23 +104,26 @@ class Validation(BaseCallback):
     def _on_training_end(self) -> None:
         if self.num_timesteps > self._last or self.best is None:
             self._look()
+            self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
+            self.logger.dump(self.num_timesteps)
 
     def _on_step(self) -> bool:
         return True
 
     def _look(self) -> None:
-        self._last = self.num_timesteps
         templates = best_template(self._process)
         episodes = self._judge(templates)
         score = mean_score(episodes)
         if self.best is None or score > self.best.score:
-            self.best = Best(self.num_timesteps, score, templates)
+            best = Best(self.num_timesteps, score, templates)
             self._save()
-            self.best.save(self._record)
+            best.save(self._record)
+            self.best = best
+        self._last = self.num_timesteps
+        # Written with what SB3 logs next, that is after another rollout.
         self.logger.record(VALIDATION, score)
+        self.logger.record(VALIDATION_TIMESTEPS, self.num_timesteps, exclude="tensorboard")
         self.logger.record("validation/best_score", self.best.score)
         successes = [episode.success for episode in episodes if episode.success is not None]
         if successes:
             self.logger.record("validation/success_rate", float(np.mean(successes)))
-        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
-        self.logger.dump(self.num_timesteps)

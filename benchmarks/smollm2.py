@@ -102,7 +102,12 @@ def _report(config: RunConfig, seconds: float, judgements: Sequence[Judgement]) 
         f"The test prompts of the task, {prompts} lines of small talk that were neither trained "
         "on nor looked at by validation; replies drawn at temperature "
         f"{config.temperature:g}, {judgements[0].samples} for each, or greedy. Intervals are of "
-        "95%, over prompts.",
+        "95%, over prompts. The settings were found in four shorter tries on another division of "
+        "the same small corpus, in which some of these prompts were seen; there is one seed.",
+        "",
+        "What it learned is to be short and kind. The likeness to the reply that a person wrote "
+        "(token_f1) is there to keep it on the subject; answers are not better than they were, "
+        'and "I\'m glad ..." comes often.',
         "",
         "| | " + " | ".join(f"{_name(j)}, {j.decoding}" for j in judgements) + " |",
         "|--|" + "--:|" * len(judgements),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 from typing import TypeAlias
 
@@ -13,6 +14,7 @@ Interval: TypeAlias = tuple[float, float]
 """Its lower and its upper end."""
 
 
+@lru_cache(maxsize=1024)  # with a discount, degrees of freedom are ever new ones
 def t_quantile(probability: float, degrees: float) -> float:
     """The quantile of Student's t distribution, to about 1e-6 of its value.
 

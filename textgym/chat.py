@@ -14,8 +14,16 @@ _MARK = "textgym-marks-this"
 """Stands for a turn of the model, to find what a template writes around it."""
 
 
+class ChatTemplateError(ValueError):
+    """A template refuses a conversation."""
+
+
 class ChatTemplate:
     """The chat template of a tokenizer, as transformers renders it: Jinja in a sandbox.
+
+    Special tokens that stand in what people say become special tokens, as everywhere with such
+    templates. A template that writes today's date, as that of Llama 3.2, writes another one
+    tomorrow.
 
     Args:
         source: The template.
@@ -28,33 +36,42 @@ class ChatTemplate:
         self._special_tokens = dict(special_tokens)
         self._name = name
 
+    def __reduce__(self) -> tuple[type[ChatTemplate], tuple[str, dict[str, str], str]]:
+        """Rebuild from the source: what Jinja makes of it can be neither pickled nor copied."""
+        return type(self), (self.source, self._special_tokens, self._name)
+
     def render(self, messages: Sequence[Message]) -> str:
         """A conversation, up to where the model begins its turn.
 
         Raises:
-            ValueError: If the template refuses it; many know no system message, or want the user
-                and the assistant to take turns.
+            ChatTemplateError: If the template refuses it; many know no system message, or want
+                the user and the assistant to take turns.
         """
         from jinja2 import TemplateError
 
+        template = self._template
         try:
-            text: str = self._template.render(
+            text: str = template.render(
                 messages=[message._asdict() for message in messages],
                 add_generation_prompt=True,
                 tools=None,
                 documents=None,
                 **self._special_tokens,
             )
-        except (TemplateError, TypeError, ValueError) as error:
+        except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
             roles = ", ".join(message.role for message in messages)
-            raise ValueError(
-                f"the chat template of {self._name!r} refuses a conversation of {roles}: {error} "
+            raise ChatTemplateError(
+                f"the chat template of {self._name!r} refuses a conversation of {roles} ({error}). "
                 "Give it what it takes, or chat=False for plain text."
             ) from error
         return text
 
     def reply(self, reply: str) -> str:
-        """What a template writes between two turns of the model, the end of the first included."""
+        """What a template writes between two turns of the model, the end of the first included.
+
+        Raises:
+            ChatTemplateError: If it knows one turn only.
+        """
         conversation = [
             Message("user", "Hello."),
             Message("assistant", _MARK),
@@ -62,7 +79,7 @@ class ChatTemplate:
         ]
         _, found, rest = self.render(conversation).partition(_MARK)
         if not found:
-            raise ValueError(
+            raise ChatTemplateError(
                 f"the chat template of {self._name!r} leaves out what the model said before, so "
                 "that tasks of several turns cannot be written with it. Give chat=False."
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
@@ -27,6 +27,8 @@ class Sample(NamedTuple):
         columns: Whatever else the task knows of this prompt, by column name.
         turns: In a task of several turns, what the model wrote in each of those that are over,
             without space around it.
+        continues: Whether the text goes on where the prompt ends: not in a chat, nor where a
+            template puts something behind the prompt.
     """
 
     prompt: str
@@ -35,6 +37,7 @@ class Sample(NamedTuple):
     token_ids: list[int]
     columns: Mapping[str, Any]
     turns: Sequence[str] = ()
+    continues: bool = True
 
 
 @dataclass
@@ -70,10 +73,12 @@ class Completions:
         tokenizer: Decodes them.
         max_new_tokens: The budget of one completion, in tokens.
         max_reply_tokens: The most tokens that are answered in an episode.
+        end_ids: Tokens that end a text or a turn; None for the tokenizer's end-of-text token.
 
     Attributes:
         examples: The prompt, reference and columns of each row, n items.
         ended: Rows whose episode ended with the token just written, or never began, bool (n,).
+        is_end: Whether a token ends a text or a turn, bool (vocabulary,).
         replied: Tokens in each row's context with which the model was answered, int64 (n,).
     """
 
@@ -83,11 +88,16 @@ class Completions:
         tokenizer: Tokenizer,
         max_new_tokens: int,
         max_reply_tokens: int = 0,
+        end_ids: Collection[int] | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.max_new_tokens = max_new_tokens
         self.num_rows = len(contexts.ends)
         self._max_reply_tokens = max_reply_tokens
+        if end_ids is None:
+            end_ids = [i for i in (tokenizer.eos_token_id,) if i is not None]
+        self.is_end: NDArray[np.bool_] = np.isin(np.arange(tokenizer.vocab_size), list(end_ids))
+        self._continues = np.ones(self.num_rows, np.bool_)
         self.examples: list[Example] = [Example("")] * self.num_rows
         self.ended = np.ones(self.num_rows, np.bool_)
         self._contexts = contexts
@@ -97,9 +107,19 @@ class Completions:
         self._past: dict[int, _Past] = {}  # of rows whose first turn is over
         self.replied = np.zeros(self.num_rows, np.int64)
 
-    def begin(self, rows: Rows, examples: Sequence[Example]) -> None:
-        """Forget the last completions of `rows`; their new prompts are in the contexts by now."""
-        self.ended[index(rows, self.num_rows)] = False
+    def begin(
+        self, rows: Rows, examples: Sequence[Example], continues: Sequence[bool] | None = None
+    ) -> None:
+        """Forget the last completions of `rows`; their new prompts are in the contexts by now.
+
+        Args:
+            rows: Whose episodes begin, int (k,).
+            examples: Of each.
+            continues: Whether texts go on where prompts end, of each; None if all do.
+        """
+        where = index(rows, self.num_rows)
+        self.ended[where] = False
+        self._continues[where] = True if continues is None else continues
         for row, example in zip(rows.tolist(), examples, strict=True):
             self.examples[row] = example
             self._streams[row] = None
@@ -227,7 +247,15 @@ class Completions:
             within = sum(start < text_length >= end for start, end in pairwise(ends))
             token_ids = token_ids[:within]
         turns = list(self._past[row].turns) if row in self._past else ()
-        return Sample(example.prompt, text, example.reference, token_ids, example.columns, turns)
+        return Sample(
+            example.prompt,
+            text,
+            example.reference,
+            token_ids,
+            example.columns,
+            turns,
+            bool(self._continues[row]),
+        )
 
     def samples(self, rows: Rows) -> Sequence[Sample]:
         """`sample` of each of `rows`."""

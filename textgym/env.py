@@ -106,9 +106,10 @@ class TextGenEnv(Progress, gym.Env[Observation, int]):
     A tokenizer with a chat template belongs to a chat model: prompts are then messages, put by the
     template, and the token that ends the model's turn ends the text. Otherwise, or with
     `chat=False`, prompts are plain text. With several `templates`, such as
-    `["{prompt}", "Question: {prompt}\\nAnswer:"]`, each episode takes one, by chance or, with
+    `["{prompt}", "Question: {prompt}\nAnswer:"]`, each episode takes one, by chance or, with
     `prompts="bandit"`, the more often the better it pays; see `textgym.templates` and
-    `textgym.bandits`. Rewards see the prompt without it.
+    `textgym.bandits`. Rewards see the prompt without it. What was learned of templates, and the
+    state of a reward that follows progress, outlive a reset, seeded or not.
 
     ## Rendering
     The text with each token on a colour that shows its reward: printed as it is written

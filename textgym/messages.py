@@ -30,19 +30,19 @@ def as_messages(value: Any) -> tuple[Message, ...]:
     """A conversation that a model is to go on with, checked.
 
     Args:
-        value: A list of messages, of which the last is not the model's own.
+        value: A list of messages, of which the last is the user's.
 
     Raises:
         TypeError: If it is no list of mappings with a role and a content, both strings.
-        ValueError: If it is empty, a role is unknown, or the last message is the assistant's.
+        ValueError: If it is empty, a role is unknown, or the last message is not the user's.
     """
     if not isinstance(value, Iterable) or isinstance(value, (str, bytes, Mapping)):
         raise TypeError(f"expected a list of messages {_SHAPE}, got {value!r}.")
     messages = tuple(_as_message(message) for message in value)
-    if not messages or messages[-1].role == "assistant":
+    if not messages or messages[-1].role != "user":
         raise ValueError(
-            "a conversation to go on with holds at least one message, and the last one is not "
-            f"the assistant's, got {value!r}."
+            "a conversation to go on with holds at least one message, and the last one is not the "
+            f"assistant's or the system's but the user's, got {value!r}."
         )
     return messages
 

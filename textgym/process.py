@@ -102,7 +102,9 @@ class TextProcess:
         context_length = self.prompts.context_length
         self.contexts = dynamics.empty(num_rows, context_length, self.tokenizer.pad_token_id)
         self._limits = np.zeros(num_rows, np.int64)  # the ends at which budgets are spent
-        self.completions = Completions(self.contexts, self.tokenizer, max_new_tokens, replies)
+        self.completions = Completions(
+            self.contexts, self.tokenizer, max_new_tokens, replies, self.format.end_ids
+        )
         self.ended = self.completions.ended
         self._turns = (
             None
@@ -116,7 +118,6 @@ class TextProcess:
         vocab_size = self.tokenizer.vocab_size
         # With no dimension: numpy compares with an array in half the time of a Python number.
         self._vocab_size = np.array(vocab_size, np.uint64)
-        self._ends_text = np.isin(np.arange(vocab_size), list(self.format.end_ids))
         self.action_space: spaces.Space[Any] = spaces.Discrete(vocab_size)
         self.observation_space: spaces.Space[Any] = spaces.Dict(
             input_ids=spaces.Box(0, vocab_size - 1, (context_length,), np.int64),
@@ -143,11 +144,13 @@ class TextProcess:
         chosen = self.prompts.choose(options) if options else None
         prompts = self.prompts.draw(generators)
         if chosen is not None:
+            for prompt in prompts:
+                self.prompts.forget(prompt)
             prompts = [chosen] * len(rows)
         dynamics.begin(self.contexts, rows, [prompt.token_ids for prompt in prompts])
         where = dynamics.index(rows, self.num_rows)
         self._limits[where] = self.contexts.ends[where] + self.max_new_tokens
-        self.completions.begin(rows, [prompt.example for prompt in prompts])
+        self.completions.begin(rows, [p.example for p in prompts], [p.continues for p in prompts])
         if self.prompts.selection is not None:
             self._try_templates(rows, prompts, drawn=chosen is None)
         self.reward.start(rows, self.completions)
@@ -188,7 +191,7 @@ class TextProcess:
         """
         where = dynamics.index(rows, self.num_rows)
         dynamics.append(self.contexts, where, tokens)
-        terminated: NDArray[np.bool_] = self._ends_text[tokens]
+        terminated: NDArray[np.bool_] = self.completions.is_end[tokens]
         if self._stop:
             terminated |= self._stopped(rows)
         spent: NDArray[np.bool_] = self.contexts.ends[where] >= self._limits[where]
@@ -206,7 +209,7 @@ class TextProcess:
             self._token_rewards[rows, self.completions.lengths(rows) - 1] = paid
         for row, reply in replies.items():
             self._answer(row, reply)
-        if self.prompts.selection is not None:
+        if self.prompts.selection is not None and self.ended[where].any():
             self._learn_templates(rows[self.ended[rows]])
         return paid, terminated, truncated
 
@@ -237,18 +240,17 @@ class TextProcess:
         info: dict[str, Any] = {
             "prompt": [self.completions.examples[row].prompt for row in rows.tolist()]
         }
-        begun = [self._begun[row] for row in rows.tolist()]
         if self.prompts.selection is not None:
-            info["template"] = [None if prompt is None else prompt.template for prompt in begun]
+            begun = [self._begun[row] for row in rows.tolist()]
+            templates = [-1 if p is None or p.template is None else p.template for p in begun]
+            info["template"] = np.array(templates, np.int64)
         return info
 
     def action_mask(self) -> NDArray[np.bool_]:
-        """Tokens that make sense in a text, bool (vocabulary,): all but special ones, and EOS."""
+        """Tokens that make sense in a text, bool (vocabulary,): ordinary ones, and what ends it."""
         mask = np.ones(self.tokenizer.vocab_size, np.bool_)
         mask[list(self.tokenizer.special_ids)] = False
-        if self.tokenizer.eos_token_id is not None:
-            mask[self.tokenizer.eos_token_id] = True
-        return mask
+        return mask | self.completions.is_end
 
     def transcript(self, row: int) -> Transcript:
         """A row's episode so far, as it is shown to people; needs `record_rewards`."""
@@ -263,7 +265,9 @@ class TextProcess:
         """Let the other side speak, unless the episode was cut."""
         if self._turns is not None and not self.ended[row]:
             self._turns.add(row, reply)
-            self._limits[row] += len(reply.token_ids)
+            # An answer may be longer than the task said; the row's end is a limit all the same.
+            end = self.contexts.ends[row] + dynamics.room(self.contexts, row)
+            self._limits[row] = min(self._limits[row] + len(reply.token_ids), end)
 
     def _success(self, rows: Rows) -> NDArray[np.bool_] | None:
         """Whether texts that are over solve their tasks, bool (k,); None if nobody can tell."""

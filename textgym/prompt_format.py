@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Protocol
 
-from textgym.chat import ChatTemplate
+from textgym.chat import ChatTemplate, ChatTemplateError
 from textgym.messages import plain_reply
 from textgym.tasks.base import Example
 from textgym.tokenizer import Tokenizer
@@ -22,6 +22,10 @@ class PromptFormat(Protocol):
     @property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer; its end-of-text token is the one that ends the model's turn."""
+
+    @property
+    def original(self) -> Tokenizer:
+        """The tokenizer as it came, which is saved with a model."""
 
     @property
     def end_ids(self) -> frozenset[int]:
@@ -72,7 +76,7 @@ class PlainFormat:
     is_chat = False
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        self.tokenizer = tokenizer
+        self.tokenizer = self.original = tokenizer
         eos = tokenizer.eos_token_id
         self.end_ids = frozenset([] if eos is None else [eos])
 
@@ -93,7 +97,7 @@ class ChatFormat:
 
     def __init__(self, tokenizer: Tokenizer, template: ChatTemplate) -> None:
         self._template = template
-        self._plain = tokenizer
+        self.original = tokenizer
         self.tokenizer = tokenizer.with_eos(self._end_of_turn)
         ends = (tokenizer.eos_token_id, self._end_of_turn)
         self.end_ids = frozenset(end for end in ends if end is not None)
@@ -101,17 +105,23 @@ class ChatFormat:
     def encode(self, example: Example) -> list[int]:
         """See `PromptFormat`."""
         # The template writes the special tokens, that of the beginning among them.
-        return self._plain.encode_plain(self._template.render(example.messages))
+        return self.original.encode_plain(self._template.render(example.messages))
 
     def encode_reply(self, reply: str, turn_ids: Sequence[int], turn: str) -> list[int]:
         """See `PromptFormat`."""
-        ids = self._plain.encode_plain(self._template.reply(reply))
-        # The turn may have ended with the token that ends turns, or for another reason.
-        return ids[1:] if ids[:1] == list(turn_ids[-1:]) else ids
+        ids = self.original.encode_plain(self._template.reply(reply))
+        if turn_ids and turn_ids[-1] in self.end_ids and self._end_of_turn in ids:
+            # The model has ended its turn itself; all up to there is said.
+            return ids[ids.index(self._end_of_turn) + 1 :]
+        return ids
 
     @cached_property
     def _end_of_turn(self) -> int | None:
         """The first special token that the template writes after a turn of the model."""
-        after = self._plain.encode_plain(self._template.reply("Hello."))
-        special = (i for i in after if i in self._plain.special_ids)
-        return next(special, self._plain.eos_token_id)
+        tokenizer = self.original
+        try:
+            after = tokenizer.encode_plain(self._template.reply("Hello."))
+        except ChatTemplateError:  # it knows one turn only
+            return tokenizer.eos_token_id
+        special = tokenizer.special_ids - {tokenizer.bos_token_id}
+        return next((i for i in after if i in special), tokenizer.eos_token_id)

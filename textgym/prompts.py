@@ -30,11 +30,13 @@ class Prompt(NamedTuple):
         example: The example of the task, as rewards see it: without a template.
         token_ids: What the agent sees, int64 (p,).
         template: Which template it was put into, by its index; None without templates.
+        continues: Whether what is written goes on where the example's prompt ends.
     """
 
     example: Example
     token_ids: NDArray[np.int64]
     template: int | None = None
+    continues: bool = True
 
 
 class Prompts:
@@ -82,10 +84,15 @@ class Prompts:
         self._split = split
         self.templates = tuple(Template(text) for text in templates)
         # Checked where there are no templates, too. The policy may be learning meanwhile.
-        bandit = bandits.make(
-            selection, max(len(templates), 1), discount=bandits.TRAINING_DISCOUNT
-        )
+        bandit = bandits.make(selection, max(len(templates), 1), discount=bandits.TRAINING_DISCOUNT)
         self.selection: Bandit | None = bandit if templates else None
+        if not templates and not isinstance(bandit, bandits.Uniform):
+            raise ValueError(
+                f"prompts={selection!r} chooses between templates, and there are none. Give "
+                'templates, such as ["{prompt}", "Question: {prompt}"].'
+            )
+        texts = [template.text for template in self.templates] or ["{prompt}"]
+        self._continues = [not form.is_chat and text.endswith("{prompt}") for text in texts]
         self._room = room
         self._truncation = truncation
         self._of_split = task.split(split)
@@ -164,11 +171,12 @@ class Prompts:
             self.selection.forget(prompt.template)
 
     def _draw(self, generator: np.random.Generator) -> Prompt:
-        if isinstance(self._examples, Stream):
+        if self._prompts:
+            variants = self._prompts[int(generator.random() * len(self._prompts))]
+        elif isinstance(self._examples, Stream):
             variants = self._fitting_now(self._examples.draw(generator), "a prompt")
         else:
-            index = int(generator.random() * len(self._examples))
-            variants = self._of(index)
+            variants = self._of(int(generator.random() * len(self._examples)))
         return variants[0 if self.selection is None else self.selection.choose(generator)]
 
     def _chosen(self, index: int) -> Prompt:
@@ -201,7 +209,12 @@ class Prompts:
         if isinstance(what, int):
             what = f"prompt {what} of split {self._split!r}"
         return [
-            Prompt(example, self._fit(token_ids, what), template if self.templates else None)
+            Prompt(
+                example,
+                self._fit(token_ids, what),
+                template if self.templates else None,
+                self._continues[template],
+            )
             for template, token_ids in enumerate(variants)
         ]
 

@@ -8,6 +8,7 @@ from numbers import Number
 from os import PathLike
 from pathlib import Path
 
+from textgym.messages import plain_text
 from textgym.registry import did_you_mean
 from textgym.tasks.base import Example
 from textgym.tasks.rows import read_rows
@@ -70,14 +71,20 @@ class Template:
         return "".join(text + (values[name] if name else "") for text, name in self._pieces)
 
     def apply(self, example: Example) -> Example:
-        """The example with the filled template as its prompt, or as the user's last message.
+        """The example with the filled template in the place of what the user said last.
+
+        What stands around that in the plain text of the prompt stays.
 
         Raises:
             ValueError: As `fill`.
         """
-        filled = example.messages[-1]._replace(content=self.fill(example))
-        messages = (*example.messages[:-1], filled)
-        return Example.chat(messages, example.reference, example.columns)
+        said, filled = example.messages[-1], self.fill(example)
+        messages = (*example.messages[:-1], said._replace(content=filled))
+        prompt = plain_text(messages)
+        if said.content and said.content in example.prompt:
+            before, _, after = example.prompt.rpartition(said.content)
+            prompt = before + filled + after
+        return Example(prompt, example.reference, example.columns, messages)
 
     def _column(self, name: str, example: Example) -> str:
         if name not in example.columns:

@@ -69,6 +69,11 @@ class Turns:
             text = self._interaction.reply(completions.examples[row], turns)
             if text is None:
                 continue
+            if not isinstance(text, str):
+                raise TypeError(
+                    f"reply(example, turns) of the task gave {text!r} ({type(text).__name__}) after "
+                    f"{turns!r}; expected a string, or None if the episode is over."
+                )
             over[k] = False
             token_ids = self._form.encode_reply(text, turn_ids, turn)
             if len(token_ids) < dynamics.room(self._contexts, row):
@@ -84,6 +89,16 @@ class Turns:
 
 
 def room_for_replies(interaction: Interaction, form: PromptFormat) -> int:
-    """The most tokens that the other side may say in an episode."""
+    """The most tokens that the other side may say in an episode.
+
+    Raises:
+        TypeError: If the other side does not say how often or how much it answers.
+    """
+    turns, longest_reply = interaction.max_turns, interaction.longest_reply
+    if not isinstance(turns, int) or turns < 1 or not isinstance(longest_reply, str):
+        raise TypeError(
+            "a task of several turns has max_turns, a whole number of at least 1, and "
+            f"longest_reply, a string; got {turns!r} and {longest_reply!r}."
+        )
     longest = form.encode_reply(interaction.longest_reply, [], "")
     return (interaction.max_turns - 1) * len(longest)

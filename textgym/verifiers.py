@@ -14,6 +14,12 @@ from typing import Any
 from textgym.extras import require
 from textgym.registry import did_you_mean
 
+_UNREADABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What verifiers raise for texts that they cannot read."""
+
+_COMPOSITE = "composite"
+"""The dataset that is put together from others; its entries have verifiers of their own."""
+
 _require = partial(require, extra="verifier", wanted_by="reward 'verifier'")
 
 EXTRACTS = ("text", "last_line", "tags")
@@ -54,45 +60,77 @@ def find_answer(text: str, extract: str) -> str | None:
 def dataset(name: str, config: Mapping[str, Any] | None, wanted_by: str) -> Any:
     """A dataset of reasoning_gym with a configuration, made once.
 
+    Args:
+        name: Its name.
+        config: Its configuration.
+        wanted_by: Who asks, for error messages: `"task 'reasoning_gym'"`.
+
     Raises:
         ValueError: If there is none of that name, or reasoning_gym refuses the configuration.
         TypeError: If the configuration holds something that JSON cannot.
         MissingExtra: If reasoning_gym is not installed.
     """
-    require("reasoning_gym", extra="verifier", wanted_by=wanted_by)
+    package = require("reasoning_gym", extra="verifier", wanted_by=wanted_by)
     try:
         as_json = json.dumps(config or {})
     except TypeError as error:
         raise TypeError(
-            f"verifier: config holds what JSON can, got {config!r}: {error}."
+            f"{wanted_by}: config holds what JSON can, got {config!r}: {error}."
         ) from error
-    return _dataset(name, as_json)
+    factories = package.factory.DATASETS
+    if name not in factories or name == _COMPOSITE:
+        known = factories.keys() - {_COMPOSITE}
+        raise ValueError(
+            f"{wanted_by}: no dataset {name!r} in reasoning_gym; {did_you_mean(str(name), known)}."
+        )
+    try:
+        return _dataset(name, as_json)
+    except (AssertionError, TypeError, ValueError) as error:  # what its `validate` methods raise
+        accepted = ", ".join(field.name for field in fields(factories[name][1]))
+        raise ValueError(
+            f"{wanted_by}: reasoning_gym refuses config {as_json} for {name!r}: {error}. "
+            f"Accepted: {accepted}."
+        ) from error
 
 
-def check_may_run(name: str, allow_eval: bool) -> None:
+def score(judge: Any, answer: str | None, entry: Mapping[str, Any]) -> float:
+    """What the verifier of a dataset gives for an answer; 0 if it cannot read it.
+
+    Some verifiers raise for an answer that they cannot read. If that is the answer's fault and not
+    the entry's, the entry's own answer can be judged; where it has none, nothing tells them apart.
+
+    Args:
+        judge: The dataset.
+        answer: The answer; None if the text has none.
+        entry: The entry of the dataset that it answers.
+
+    Raises:
+        ValueError: If the verifier raises for the entry's own answer too.
+    """
+    try:
+        return float(judge.score_answer(answer, entry))
+    except _UNREADABLE:
+        own = entry.get("answer")
+        try:
+            judge.score_answer(own, entry)
+        except _UNREADABLE as error:
+            raise ValueError(
+                f"the verifier cannot judge even the reference, {own!r} "
+                f"({type(error).__name__}: {error}); was this prompt made by another dataset?"
+            ) from error
+        return 0.0
+
+
+def check_may_run(name: str, allow_eval: bool, wanted_by: str) -> None:
     """Raise ValueError if the verifier of a dataset runs code and may not."""
     if name in RUNS_CODE and not allow_eval:
         raise ValueError(
-            f"verifier: that of {name!r} may run the model's text or the task's file as Python "
-            "code. Where that can do no harm, such as in a container, give allow_eval=True; or "
-            "choose another dataset."
+            f"{wanted_by}: the verifier of {name!r} may run the model's text or the task's file as "
+            "Python code. Where that can do no harm, such as in a container, give allow_eval=True; "
+            "or choose another dataset."
         )
 
 
 @cache
 def _dataset(name: str, config: str) -> Any:
-    package = _require("reasoning_gym")
-    # All but the one that is put together from others; their entries have verifiers of their own.
-    datasets = {k: v for k, v in package.factory.DATASETS.items() if k != "composite"}
-    if name not in datasets:
-        raise ValueError(
-            f"verifier: no dataset {name!r} in reasoning_gym; {did_you_mean(str(name), datasets)}."
-        )
-    try:
-        return package.create_dataset(name, **json.loads(config))
-    except (AssertionError, TypeError, ValueError) as error:  # what its `validate` methods raise
-        accepted = ", ".join(field.name for field in fields(datasets[name][1]))
-        raise ValueError(
-            f"verifier: reasoning_gym refuses config {config} for {name!r}: {error}. Accepted: "
-            f"{accepted}."
-        ) from error
+    return _require("reasoning_gym").create_dataset(name, **json.loads(config))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from agents.models import model_source
 from agents.run_directory import RunDirectory
 from agents.run_file import load_config
 from agents.validation import Best
+from textgym import models
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,7 @@ class Candidate:
     """A model to judge.
 
     Attributes:
-        name: What it was asked for by.
+        name: What it was asked for by, with a number if that was asked for more than once.
         source: Where it is: a name, a directory in Hugging Face layout, or a hub id.
         run: The settings of the run that it comes from; None if it comes from none.
     """
@@ -35,15 +38,27 @@ class Candidate:
         return places[0] == places[1]
 
 
+def find_all(names: Sequence[str]) -> list[Candidate]:
+    """The models of those names, each called differently; see `find`."""
+    candidates, seen = [], Counter[str]()
+    for name in names:
+        seen[name] += 1
+        called = f"{name} ({seen[name]})" if names.count(name) > 1 else name
+        candidates.append(replace(find(name), name=called))
+    return candidates
+
+
 def find(name: str) -> Candidate:
     """The model of a name, a directory, a file, a hub id, or a run, which stands for its `model/`.
+
+    A name comes before a directory of that name, which `./name` means.
 
     Raises:
         FileNotFoundError: If a run has no model.
         ValueError: If a run's settings cannot be read.
     """
     path = Path(name).expanduser()
-    if not path.is_dir():
+    if name in models.names() or not path.is_dir():
         return Candidate(name, name)
     run = RunDirectory(path)
     if run.config.is_file():

@@ -11,6 +11,7 @@ import tyro
 
 from agents.config import RunConfig, Spec
 from agents.judging.candidates import Candidate
+from agents.sampling import Sampling
 
 OF_A_RUN = (
     "task",
@@ -25,13 +26,17 @@ OF_A_RUN = (
 )
 """Settings that are those of the run that a model comes from, unless they are given."""
 
+SAMPLING = ("temperature", "top_k", "top_p")
+"""The same for how texts are drawn."""
+
 
 @dataclass(frozen=True)
 class EvalConfig:
     """Judge models on the same prompts, side by side.
 
-    What is not said here of task, reward and budget is as in the runs that the models come from,
-    so that they are judged as they were trained; and as for `textgym train` if none does.
+    What is not said here of task, reward, budget and sampling is as in the runs that the models
+    come from, so that they are judged as they were trained; and as for `textgym train` if none
+    does.
     """
 
     model: tuple[str, ...] = ("builtin",)
@@ -68,18 +73,19 @@ class EvalConfig:
     """Ways to put a prompt, such as "Question: {prompt}", which take turns over the prompts;
     None for the task's own."""
     tokenizer: str | None = None
-    """Tokenizer of all models; None takes each model's own."""
+    """Tokenizer of all models: as for a model; None takes each model's own."""
 
     decoding: Literal["both", "sampled", "greedy"] = "both"
     """Texts that are drawn, texts of the likeliest tokens, or both."""
     samples: int = 1
     """Texts for each prompt, where they are drawn."""
-    temperature: float = 1.0
-    """Divides the logits."""
-    top_k: int = 0
-    """Draw only the k likeliest tokens; 0 for all."""
-    top_p: float = 1.0
-    """Draw only the likeliest tokens that together have this probability; 1 for all."""
+    temperature: float | None = None
+    """Divides the logits; None for what the run has, else 1."""
+    top_k: int | None = None
+    """Draw only the k likeliest tokens, 0 for all; None for what the run has, else all."""
+    top_p: float | None = None
+    """Draw only the likeliest tokens that together have this probability, 1 for all; None for what
+    the run has, else all."""
     seed: int = 0
     """Seed of the sampling."""
 
@@ -105,6 +111,12 @@ class EvalConfig:
         for name in ("show", "seed"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be 0 or above, got {getattr(self, name)}.")
+        if self.temperature is not None and not self.temperature > 0:
+            raise ValueError(
+                f"temperature must be above 0, got {self.temperature:g}. For the likeliest token "
+                "each time give --decoding greedy."
+            )
+        self.sampling([])  # refuses what makes no sense
 
     @property
     def decodings(self) -> tuple[Literal["sampled", "greedy"], ...]:
@@ -119,15 +131,27 @@ class EvalConfig:
         Raises:
             ValueError: If two runs differ in a setting that is not given.
         """
-        settled = {}
-        for name in OF_A_RUN:
+        return {"task": RunConfig.task, **self._given_or_agreed(OF_A_RUN, candidates)}
+
+    def sampling(self, candidates: Sequence[Candidate]) -> Sampling:
+        """How texts are drawn: as is said here, or as by the runs of the candidates.
+
+        Raises:
+            ValueError: As `settled`, or if a setting is refused.
+        """
+        return Sampling(**self._given_or_agreed(SAMPLING, candidates))
+
+    def _given_or_agreed(
+        self, names: Sequence[str], candidates: Sequence[Candidate]
+    ) -> dict[str, Any]:
+        found = {}
+        for name in names:
             value = getattr(self, name)
             if value is None:
                 value = _agreed(name, candidates)
             if value is not None:
-                settled[name] = value
-        settled.setdefault("task", RunConfig.task)
-        return settled
+                found[name] = value
+        return found
 
 
 def _agreed(name: str, candidates: Sequence[Candidate]) -> Any:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from textgym.arms import t_quantile
 
 LEVEL = 0.95
 
@@ -50,7 +51,7 @@ def mean(samples: ArrayLike) -> Estimate:
     if len(values) == 1:
         return Estimate(center)
     error = float(values.std(ddof=1)) / math.sqrt(len(values))
-    width = student_quantile(len(values) - 1) * error
+    width = t_quantile((1 + LEVEL) / 2, len(values) - 1) * error
     return Estimate(center, center - width, center + width)
 
 
@@ -95,17 +96,3 @@ def rate(shares: ArrayLike) -> Estimate:
     # At shares of 0 and 1 an end is the share itself, but for rounding.
     low, high = max((center - width) / scale, 0.0), min((center + width) / scale, 1.0)
     return Estimate(share, min(low, share), max(high, share))
-
-
-@cache
-def student_quantile(freedom: int) -> float:
-    """How far the middle 95% of Student's distribution reaches, to about six digits.
-
-    With t = sqrt(freedom) tan(a), the angle's density is cos(a) ** (freedom - 1).
-    """
-    widest = min(math.pi / 2, 12 / math.sqrt(freedom))  # beyond it lies nothing that counts
-    angles = np.linspace(0, widest, 100_001)
-    density = np.cos(angles) ** (freedom - 1)
-    cumulative = np.concatenate([[0.0], np.cumsum(density[1:] + density[:-1])])
-    angle = float(np.interp(LEVEL * cumulative[-1], cumulative, angles))
-    return math.sqrt(freedom) * math.tan(angle)

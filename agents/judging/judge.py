@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from stable_baselines3.common.utils import get_device
 
+from agents.devices import known_device
 from agents.episodes import Episode
 from agents.evaluation import Written, write
 from agents.judging import table
-from agents.judging.candidates import Candidate, find
+from agents.judging.candidates import Candidate, find, find_all
 from agents.judging.config import EvalConfig
 from agents.judging.intervals import Estimate
 from agents.judging.log_probs import log_probs
 from agents.judging.measures import Likelihoods, gain, measure
-from agents.judging.records import spelled, write_records
+from agents.judging.records import write_records
 from agents.judging.untrained import NoReferenceError, References, Untrained
 from agents.policy import TransformerPolicy
-from agents.report import side_by_side, stacked
+from agents.report import say, side_by_side, stacked
 from agents.sampling import Sampling
 from agents.vec_env import make_sb3_vec_env
+from agents.wording import rewards_in_words
 from textgym import tasks
+from textgym.process import TextProcess
 from textgym.tasks import Example, Task
 from textgym.tasks.base import Stream
 from textgym.tokenizer import Tokenizer
@@ -50,6 +52,8 @@ class Judgement:
         samples: How many there are for each prompt.
         likelihoods: What models say of the texts; None without an untrained model.
         tokenizer: The model's tokenizer.
+        is_chat: Whether its prompts were chat messages.
+        weights: The weight of each reward, by name.
     """
 
     model: str
@@ -61,6 +65,8 @@ class Judgement:
     samples: int
     likelihoods: Likelihoods | None
     tokenizer: Tokenizer
+    is_chat: bool
+    weights: Mapping[str, float]
 
 
 def evaluate_models(config: EvalConfig, console: Console | None = None) -> list[Judgement]:
@@ -80,11 +86,12 @@ def evaluate_models(config: EvalConfig, console: Console | None = None) -> list[
         textgym.RewardError: If the reward failed.
     """
     console = console or Console()
-    candidates = [find(name) for name in config.model]
-    settings = config.settled(candidates)
+    device = known_device(config.device)
+    candidates = find_all(config.model)
+    settings, sampling = config.settled(candidates), config.sampling(candidates)
     task = tasks.make(settings["task"])
     examples = _examples(task, config)
-    references = References(config.reference, candidates, config.dtype, get_device(config.device))
+    references = References(config.reference, candidates, config.dtype, device)
     judgements: list[Judgement] = []
     for candidate in candidates:
         env_kwargs = {
@@ -93,26 +100,28 @@ def evaluate_models(config: EvalConfig, console: Console | None = None) -> list[
             "task": replace(task, splits={config.split: examples}),
             "split": config.split,
             "timing": config.timing,
-            "tokenizer": config.tokenizer or candidate.source,
+            "tokenizer": candidate.source
+            if config.tokenizer is None
+            else find(config.tokenizer).source,
             "budget_is_terminal": False,  # so that texts which it cut can be told
         }
         with console.status(f"{escape(candidate.name)} writes for {len(examples)} prompts"):
-            judgements += _judge(config, candidate, env_kwargs, len(examples), references)
+            judgements += _judge(config, candidate, env_kwargs, sampling, len(examples), references)
     judgements = [_against_first(each, judgements) for each in judgements]
 
-    settings = {"reward": task.reward, **settings}
+    settings = {"reward": task.reward, **settings, **asdict(sampling)}
     where = f"{len(examples)} prompts of split {config.split!r}"
-    what = f"task {spelled(settings['task'])}, reward {spelled(settings['reward'])}"
-    console.print(f"{where}, {what}", style="bold", markup=False, highlight=False)
+    what = f"task {task.name}, reward {rewards_in_words(judgements[0].weights)}"
+    say(console, f"{where}, {what}", "bold")
     console.print(table.figures(judgements))
-    for line in table.notes(judgements, config):
-        console.print(line, style="dim", markup=False, highlight=False)
+    for line in table.notes(judgements, config, sampling):
+        say(console, line, "dim")
     if config.show:
         console.print(_shown(judgements, config.show))
     if config.output is not None:
         write_records(config.output, config, settings, judgements)
         paths = "\n".join(str(config.output / name) for name in ("eval.json", "eval.csv"))
-        console.print(paths, markup=False, highlight=False, soft_wrap=True)
+        say(console, paths)
     return judgements
 
 
@@ -140,6 +149,7 @@ def _judge(
     config: EvalConfig,
     candidate: Candidate,
     env_kwargs: Mapping[str, Any],
+    sampling: Sampling,
     count: int,
     references: References,
 ) -> list[Judgement]:
@@ -153,11 +163,10 @@ def _judge(
         lambda _: 0.0,
         model=candidate.source,
         dtype=config.dtype,
-        temperature=config.temperature,
-        top_k=config.top_k,
-        top_p=config.top_p,
+        **asdict(sampling),
     ).to(references.device)
-    tokenizer: Tokenizer = env.get_attr("tokenizer")[0]
+    process: TextProcess = env.get_attr("process")[0]
+    tokenizer, weights = process.tokenizer, process.reward.current_weights
     untrained, reason = None, None
     try:
         untrained = references.of(candidate, policy, tokenizer)
@@ -182,6 +191,8 @@ def _judge(
                 samples,
                 likelihoods,
                 tokenizer,
+                process.format.is_chat,
+                weights,
             )
         )
     env.close()

@@ -87,6 +87,7 @@ def _judgement(judgement: Judgement) -> dict[str, Any]:
         "decoding": judgement.decoding,
         "reference": judgement.reference,
         "no_reference": judgement.no_reference,
+        "is_chat": judgement.is_chat,
         "figures": {
             name: {
                 part: None if math.isnan(number) else number

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -11,6 +12,8 @@ from rich.text import Text
 
 from agents.judging.config import EvalConfig
 from agents.judging.intervals import LEVEL, Estimate
+from agents.sampling import Sampling
+from agents.wording import prompts_in_words
 
 if TYPE_CHECKING:
     from agents.judging.judge import Judgement
@@ -58,8 +61,12 @@ def figure_names(judgements: Sequence[Judgement]) -> list[str]:
     return list(dict.fromkeys(name for judgement in fullest for name in judgement.figures))
 
 
-def notes(judgements: Sequence[Judgement], config: EvalConfig) -> Iterator[str]:
+def notes(judgements: Sequence[Judgement], config: EvalConfig, sampling: Sampling) -> Iterator[str]:
     """What has to be known to read the table, a line each."""
+    yield from _prompts(judgements)
+    if "sampled" in config.decodings and sampling != Sampling():
+        changed = {k: v for k, v in asdict(sampling).items() if v != getattr(Sampling, k)}
+        yield f"Drawn with {', '.join(f'{name} {value:g}' for name, value in changed.items())}."
     texts = "" if config.samples == 1 else f", with {config.samples} drawn texts for each"
     yield f"Intervals of {LEVEL:.0%} are over prompts{texts}."
     if any("gain" in judgement.figures for judgement in judgements):
@@ -74,6 +81,16 @@ def notes(judgements: Sequence[Judgement], config: EvalConfig) -> Iterator[str]:
     for name, judgement in of_models.items():
         if judgement.no_reference is not None:
             yield f"No perplexity and KL of {name}: {judgement.no_reference}."
+
+
+def _prompts(judgements: Sequence[Judgement]) -> Iterator[str]:
+    """How prompts were put, model by model if that differs."""
+    by_format: dict[bool, dict[str, None]] = {}
+    for each in judgements:
+        by_format.setdefault(each.is_chat, {})[each.model] = None
+    for is_chat, names in by_format.items():
+        of_whom = f" of {', '.join(names)}" if len(by_format) > 1 else ""
+        yield f"Prompts{of_whom} are {prompts_in_words(is_chat)}."
 
 
 def _is_the_score(columns: Sequence[Judgement]) -> bool:

@@ -15,14 +15,6 @@ from agents.pretraining.config import PretrainConfig
 from agents.pretraining.windows import cut
 
 
-def resolve_device(name: str) -> torch.device:
-    """`auto` becomes the accelerator where there is one, else the CPU."""
-    if name != "auto":
-        return torch.device(name)
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
-    return accelerator if accelerator is not None else torch.device("cpu")
-
-
 def resolve_precision(name: str, device: torch.device) -> torch.dtype:
     """`auto` becomes bfloat16 where the hardware has units for it, else float32."""
     if name != "auto":

@@ -28,6 +28,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from tokenizers import Tokenizer
 
+from agents.devices import known_device
 from agents.pretraining.config import PretrainConfig
 from agents.pretraining.corpus import fingerprint, read_corpus, split_documents
 from agents.pretraining.files import train_tokenizer, write_model_directory
@@ -36,7 +37,6 @@ from agents.pretraining.model import (
     build_optimizer,
     held_out_loss,
     negative_log_likelihood,
-    resolve_device,
     resolve_precision,
     sample,
 )
@@ -93,7 +93,7 @@ class Trainer:
         """
         self.config = config
         self.console = console
-        device = resolve_device(config.device)
+        device = known_device(config.device)
         self.dtype = resolve_precision(config.precision, device)
         files = read_corpus(config.corpus)
         training, held_out = split_documents(files, config.validation_fraction, config.seed)

@@ -41,7 +41,8 @@ class Classifier:
     Args:
         model: A local directory in Hugging Face layout, or a hub id.
         label: The label that pays, as the model's config calls it.
-        with_prompt: Whether the model reads the prompt and the text, or the text alone.
+        with_prompt: Whether the model reads the prompt and the text, or the text alone. A text
+            that does not go on where the prompt ends, as in a chat, is put on a line of its own.
         output: "probability" or "log_odds".
         multi_label: Whether each label may apply or just one of them; None for what the model's
             config says ("multi_label_classification" as its problem_type).
@@ -158,8 +159,20 @@ def open_scorer(
 
 
 def texts_of(samples: Sequence[Sample], with_prompt: bool) -> list[str]:
-    """What a model reads of some samples: prompt and text as they stand, or the text alone."""
-    return [sample.prompt + sample.text if with_prompt else sample.text for sample in samples]
+    """What a model reads of some samples: prompt and text, or the text alone.
+
+    Both as they stand where the text goes on where the prompt ends; else the text, if there is any,
+    begins a line.
+    """
+    if not with_prompt:
+        return [sample.text for sample in samples]
+    return [f"{sample.prompt}{_line_break(sample)}{sample.text}" for sample in samples]
+
+
+def _line_break(sample: Sample) -> str:
+    """What parts a prompt from a text that does not go on with it."""
+    apart = not sample.continues and sample.prompt and sample.text
+    return "\n" if apart and not sample.prompt.endswith("\n") else ""
 
 
 def log_odds(logits: NDArray[np.float32], label: int, each: bool) -> NDArray[np.float64]:

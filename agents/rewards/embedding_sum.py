@@ -34,9 +34,10 @@ class EmbeddingSum:
     order. Special tokens do not count. Where there is no direction to compare, as in the empty
     text, the score is 0.
 
-    The reference is read as it would stand behind the prompt: with a space in front, unless the
-    prompt is empty or ends in white space or the reference begins with some. To most tokenizers
-    a word with its space is another token than the word alone. The same goes for a target.
+    The reference is read as it would stand behind what the agent reads, which is the prompt with
+    its template or that of the chat: with a space in front, unless that is empty or ends in white
+    space or a special token, or the reference begins with white space. To most tokenizers a word
+    with its space is another token than the word alone. The same goes for a target.
 
     A row keeps the sum of what it has written, so that a token costs O(width).
 
@@ -111,12 +112,15 @@ class EmbeddingSum:
         text = example.reference if self.target is None else self.target
         if text is None:
             raise RewardError(_NAME, NO_REFERENCE, completions.sample(row))
-        return _behind(example.prompt, text)
+        return _behind(completions.prompt_ids(row), text, completions.tokenizer)
 
 
-def _behind(prompt: str, text: str) -> str:
+def _behind(prompt_ids: NDArray[np.int64], text: str, tokenizer: Tokenizer) -> str:
     """A text as it stands behind a prompt: as words of their own."""
-    joined = prompt and text and not prompt[-1].isspace() and not text[0].isspace()
+    ends_special = len(prompt_ids) and int(prompt_ids[-1]) in tokenizer.special_ids
+    # Several tokens, as the last may be part of a character, or a space that decoders strip.
+    end = "" if ends_special else tokenizer.decode(prompt_ids[-8:])
+    joined = end and text and not end[-1].isspace() and not text[0].isspace()
     return f" {text}" if joined else text
 
 

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from agents.backbone import Backbone, DType
+from agents.devices import known_device
 from agents.models import load_model, model_source
 from agents.reader import ReaderClass, best_reader
-from agents.rewards.places import known_device, known_dtype, version
+from agents.rewards.places import known_dtype, version
 from textgym.tokenizer import Tokenizer
 
 
@@ -22,7 +23,7 @@ def frozen_lm(model: str, device: str = "auto", dtype: DType = "float32") -> Fro
     """The language model of that name, which is loaded once a process for each device and type.
 
     Args:
-        model: "builtin", a local directory or a hub id.
+        model: A name (see `textgym list models`), a local directory, a GGUF file, or a hub id.
         device: "auto" (an accelerator where there is one), "cpu", "cuda", ...
         dtype: What it computes in.
 

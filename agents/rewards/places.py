@@ -1,14 +1,11 @@
-"""Where the networks of rewards are: which files, on which device, in which number type."""
+"""Where the networks of rewards are: which files, in which number type."""
 
 from __future__ import annotations
 
 import os
 from typing import get_args
 
-import torch
-
 from agents.backbone import DType
-from agents.pretraining.model import resolve_device
 
 
 def version(location: str) -> int:
@@ -16,20 +13,6 @@ def version(location: str) -> int:
     if not os.path.isdir(location):
         return 0
     return max((entry.stat().st_mtime_ns for entry in os.scandir(location)), default=0)
-
-
-def known_device(name: str) -> torch.device:
-    """The device of that name, "auto" being an accelerator where there is one.
-
-    Raises:
-        ValueError: If there is none of that name.
-    """
-    try:
-        return resolve_device(name)
-    except RuntimeError as error:
-        raise ValueError(
-            f'device is "auto", "cpu", "cuda", "cuda:1", ..., got {name!r}.'
-        ) from error
 
 
 def known_dtype(name: DType) -> DType:

@@ -27,6 +27,8 @@ class RewardModel:
     Any `AutoModelForSequenceClassification` with one label will do, such as TRL's RewardTrainer
     and `textgym train-reward` leave. The model reads the prompt and the text as they stand, one
     behind the other and without a chat template; a prompt that needs one is to be written in it.
+    Where the text does not go on where the prompt ends, as in a chat, a line break parts them;
+    preferences for such texts are to be written likewise, with one at the end of the prompt.
 
     The unit is the model's own: the model holds one text to be better than another with
     probability sigmoid(difference), so that differences mean something and zero does not. The

@@ -17,8 +17,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging
 
 from agents.backbone import DType
+from agents.devices import known_device
 from agents.models import model_source, no_progress_bars
-from agents.rewards.places import known_device, known_dtype, version
+from agents.rewards.places import known_dtype, version
 
 Truncation: TypeAlias = Literal["left", "right"]
 """Which end of a text is cut off if the model cannot read it whole."""

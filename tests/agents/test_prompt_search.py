@@ -1,17 +1,20 @@
 import json
+from collections import Counter
 from io import StringIO
 
 import pytest
 from rich.console import Console
 
-from agents.prompt_search import PromptsConfig, search_prompts, templates_table
+from agents.config import RunConfig
+from agents.prompt_search import PromptsConfig, search_prompts, templates_table, verdict
+from agents.run_file import save_config
 from textgym.bandits import Uniform
 from textgym.templates import Template
 
 
-def printed(config):
+def printed(config, width=100):
     out = StringIO()
-    bandit = search_prompts(config, Console(file=out, width=100))
+    bandit = search_prompts(config, Console(file=out, width=width))
     return bandit, out.getvalue()
 
 
@@ -50,7 +53,7 @@ def make_config(make_llama, tiny_tokenizer_dir, tmp_path):
 def test_every_template_is_tried_and_shown(make_config, tmp_path, bandit):
     output = tmp_path / "found.json"
     found, text = printed(make_config(bandit=bandit, output=output))
-    assert sum(arm.count for arm in found.arms) >= 90
+    assert sum(arm.count for arm in found.arms) == 90
     assert min(arm.count for arm in found.arms) > 0
     assert "h{prompt}" in text
     record = json.loads(output.read_text())
@@ -59,7 +62,14 @@ def test_every_template_is_tried_and_shown(make_config, tmp_path, bandit):
         "h{prompt}",
         "{prompt}j",
     ]
+    assert {entry["confidence"] for entry in record["templates"]} == {0.95}
     assert record["best"] == found.best
+    confidence = 0.95 if bandit == "uniform" else 0.99
+    winner = found.winner(confidence)
+    assert record["winner"]["confidence"] == confidence
+    assert [record["winner"][end] for end in ("low", "high")] == [winner.low, winner.high]
+    assert f"({confidence:.0%}: {winner.low:+.3f} to {winner.high:+.3f})" in text
+    assert "Prompts are plain text." in text
     assert found.discount == 1.0
 
 
@@ -86,6 +96,70 @@ def test_a_planted_better_template_is_found(make_config):
         assert found.arms[2].count > 300
 
 
+@pytest.mark.parametrize("texts", [3, 20, 41])
+def test_texts_that_are_begun_are_those_that_count(make_config, monkeypatch, texts):
+    """Those of the last template end with their first token, and the others seldom soon."""
+    chosen = []
+
+    def choose(self, generator):
+        chosen.append(0)
+        chosen[-1] = uniform(self, generator)
+        return chosen[-1]
+
+    uniform = Uniform.choose
+    monkeypatch.setattr(Uniform, "choose", choose)
+    settings = {"bandit": "uniform", "stop": ("j",), "temperature": 0.05, "max_new_tokens": 16}
+    worth = {"reward": lambda text: float(len(text)), "texts": texts}
+    found, _ = printed(make_config(**settings, **worth))
+    counts = Counter(chosen[:texts])
+    assert [arm.count for arm in found.arms] == [counts[arm] for arm in range(3)]
+    if texts == 41:
+        assert found.arms[2].mean < 3  # short indeed
+        assert min(found.arms[0].mean, found.arms[1].mean) > 6
+
+
+def test_a_run_stands_for_its_model(make_config, tmp_path):
+    config = make_config()
+    run = tmp_path / "run"
+    run.mkdir()
+    (tmp_path / "model").rename(run / "model")
+    save_config(RunConfig(), run / "config.yaml")
+    of_run = printed(make_config(model=str(run)))
+    assert of_run[1] == printed(make_config(model=str(run / "model")))[1]
+    assert of_run[1] == printed(make_config(model=str(run / "model"), tokenizer=str(run)))[1]
+    with pytest.raises(FileNotFoundError):
+        printed(config)
+
+
+def test_long_prompts(make_config):
+    with pytest.raises(ValueError, match="prompt_truncation='left'"):
+        printed(make_config(context_length=6))
+    cut, _ = printed(make_config(context_length=6, prompt_truncation="left"))
+    assert sum(arm.count for arm in cut.arms) == 90
+
+
+@pytest.mark.parametrize("only", [{"top_k": 1}, {"top_p": 1e-6}])
+def test_filters_leave_only_the_likeliest(make_config, tmp_path, only):
+    (tmp_path / "prompts.txt").write_text("ab\n")
+
+    def spread(**settings):
+        reward = {"reward": lambda text: float(len(set(text))), "temperature": 3.0}
+        found, _ = printed(make_config(bandit="uniform", **reward, **settings))
+        return [arm.squares for arm in found.arms]
+
+    assert spread(**only) == [0, 0, 0]
+    assert min(spread()) > 0
+    with pytest.raises(ValueError, match="top_"):
+        make_config(**{name: -1 for name in only})
+
+
+def test_the_verdict_is_one_line(make_config):
+    lines = printed(make_config(), width=40)[1].splitlines()
+    assert lines[-1].startswith("Template ")
+    assert lines[-1].endswith((", the next.", "over template 0.", "over template 1."))
+    assert len(lines[-1]) > 60
+
+
 def test_what_is_refused(make_config, tmp_path):
     one = tmp_path / "one.txt"
     one.write_text("{prompt}\n")
@@ -97,21 +171,22 @@ def test_what_is_refused(make_config, tmp_path):
         make_config(texts=0)
 
 
-def test_the_table_says_which_won():
+def test_table_and_verdict_say_which_won():
     bandit = Uniform(2)
     templates = [Template("{prompt}"), Template("Question: {prompt}\nAnswer:")]
 
     def shown():
         out = StringIO()
         Console(file=out, width=90).print(templates_table(bandit, templates))
-        return " ".join(out.getvalue().split())
+        return out.getvalue()
 
-    assert "Too few texts" in shown()
+    assert "too few" in shown()
+    assert "Too few texts" in verdict(bandit)
     for value in range(40):
         bandit.update(0, value % 3)
         bandit.update(1, value % 3 + 2)
-    assert "Template 1 won: +2.000 (95%: " in shown()
+    assert verdict(bandit).startswith("Template 1 won: +2.000 (95%: ")
     assert r"Question: {prompt}\nAnswer:" in shown()
     for _ in range(40):
         bandit.update(0, 4)
-    assert "may be chance" in shown() or "won" in shown()
+    assert "may be chance" in verdict(bandit)

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from textgym import TextGenEnv
@@ -32,6 +33,10 @@ MARKED = (
     "{% generation %}{{ message.content + eos_token }}{% endgeneration %}"
     "{%- else %}{{ message.content | tojson }}{% if loop.last %}{% break %}{% endif %}{% endif %}"
     "{%- endfor %}"
+)
+CODER = (
+    "{% for m in messages %}{% if m.role == 'user' %}{{ '### ' + m.content + '\n' }}"
+    "{% else %}{{ m.content + '\n<|im_end|>\n' }}{% endif %}{% endfor %}>"
 )
 TEMPLATES = {"chatml": CHATML, "gemma": GEMMA, "llama 2": LLAMA_2, "marked": MARKED}
 HELLO = [Message("user", "Hello.")]
@@ -75,7 +80,7 @@ def test_templates_render_as_transformers_renders_them(name, messages):
 
 def test_a_template_that_refuses_says_why():
     template = ChatTemplate(GEMMA, {"bos_token": "<s>"}, "gemma")
-    with pytest.raises(ValueError, match=r"of 'gemma' refuses .* system, user: System role not"):
+    with pytest.raises(ValueError, match=r"of 'gemma' refuses .* system, user .System role not"):
         template.render([Message("system", "Be kind."), *HELLO])
     with pytest.raises(ValueError, match="is not valid Jinja"):
         ChatTemplate("{% for %}", {}, "broken").render(HELLO)
@@ -171,6 +176,23 @@ class TestFormat:
         )
         assert [*first, *form.tokenizer.encode_plain("A"), end, *after] == whole
 
+    @pytest.mark.parametrize("template", [LLAMA_2, CODER])
+    def test_the_end_of_a_turn_is_not_written_twice(self, make_chat, template):
+        form = prompt_format(make_chat(template), None)
+        end = form.tokenizer.eos_token_id
+        after = form.encode_reply("Why?", [65, end], "A")
+        assert end not in after
+        assert form.encode_reply("Why?", [65], "A").count(end) == 1
+
+    def test_a_template_of_one_turn_serves_tasks_of_one_turn(self, make_chat):
+        once = "{{ messages[0].content }}{% if messages[1:] %}{{ raise_exception('one') }}{% endif %}>"
+        tokenizer = make_chat(once)
+        form = prompt_format(tokenizer, None)
+        assert form.tokenizer.eos_token_id == 0
+        assert form.tokenizer.decode(form.encode(Example("Hi"))) == "Hi>"
+        with pytest.raises(ValueError, match="refuses a conversation of user, assistant, user"):
+            TextGenEnv(task="game", tokenizer=tokenizer)
+
     def test_a_plain_reply_begins_a_line(self, byte_tokenizer):
         form = prompt_format(byte_tokenizer, None)
         for turn, line_end in (("5", "\n"), ("5\n", "")):
@@ -220,6 +242,22 @@ class TestEnvironment:
         env = TextGenEnv(tokenizer=tokenizer)
         env.reset(seed=0)
         assert env.step(0)[2]
+
+    def test_copies_and_pickles(self, make_chat):
+        import copy
+        import pickle
+
+        env = TextGenEnv(tokenizer=make_chat(CHATML))
+        for other in (copy.deepcopy(env), pickle.loads(pickle.dumps(env))):
+            np.testing.assert_array_equal(
+                other.reset(seed=3)[0]["input_ids"], env.reset(seed=3)[0]["input_ids"]
+            )
+
+    def test_a_reply_does_not_go_on_where_the_prompt_ends(self, make_chat, byte_tokenizer):
+        for tokenizer, continues in ((make_chat(CHATML), False), (byte_tokenizer, True)):
+            env = TextGenEnv(tokenizer=tokenizer)
+            env.reset(seed=0)
+            assert env.process.completions.sample(0).continues is continues
 
     def test_a_reset_takes_messages(self, make_chat):
         env = TextGenEnv(tokenizer=make_chat(CHATML), context_length=200)

@@ -412,7 +412,7 @@ class TestOptions:
             ({"prompt_index": -1}, "from 0 to 3"),
             ({"prompt_index": 1.0}, "got 1.0"),
             ({"prompt_index": 0, "reference": "a"}, "brings its own reference"),
-            ({"prompt": 3}, "is a string, got 3"),
+            ({"prompt": 3}, "is a string or a list of messages: .* got 3"),
             ({"prompt": ""}, "has no tokens"),
             ({"prompt": "abcd"}, "option prompt has 4 tokens, and there is room for 3"),
             ({"prompt_ids": []}, "list of token ids"),

@@ -60,6 +60,23 @@ def test_chosen_prompts_take_turns(kwargs):
         assert info["template"] == index % 3
 
 
+@pytest.mark.parametrize("selection", ["uniform", "bandit"])
+def test_a_seed_repeats_the_draws_as_long_as_nothing_was_learned(kwargs, selection):
+    env = TextGenEnv(**{**kwargs, "prompts": selection})
+    drawn = [[env.reset(seed=s)[1]["template"] for s in range(20)] for _ in range(2)]
+    assert drawn[0] == drawn[1]
+
+
+def test_a_template_leaves_what_stands_around_the_prompt(byte_tokenizer):
+    for task, end in (("game", "\nAssistant:"), ("dialogue", "\n")):
+        for template, begin in (("{prompt}", ""), ("Hm. {prompt}", "Hm. ")):
+            env = TextGenEnv(task=task, tokenizer=byte_tokenizer, templates=[template])
+            observation, info = env.reset(seed=0)
+            text = text_of(env, observation)
+            assert text.endswith(end)
+            assert len(text) == len(info["prompt"]) + len(begin)
+
+
 def test_without_templates_nothing_is_said_of_them(kwargs):
     env = TextGenEnv(**{**kwargs, "templates": None})
     _, info = env.reset(seed=0)
@@ -119,7 +136,9 @@ def test_an_episode_given_up_is_forgotten(kwargs):
     bandit = env.template_bandit()
     assert sum(bandit.pending) == 1
     assert not any(arm.count for arm in bandit.arms)
-    env.reset(options={"prompt": "a"})  # chosen by somebody else
+    for _ in range(5):
+        env.reset(options={"prompt": "a"})  # chosen by somebody else
+    assert sum(bandit.pending) == 0
     env.step(0)
     assert not any(arm.count for arm in bandit.arms)
 
@@ -132,6 +151,7 @@ def test_an_episode_given_up_is_forgotten(kwargs):
         ({"templates": "{prompt}"}, TypeError, "templates is a list of non-empty strings"),
         ({"prompts": "best"}, ValueError, "no bandit named 'best'"),
         ({"templates": None, "prompts": "best"}, ValueError, "no bandit named 'best'"),
+        ({"templates": None, "prompts": "bandit"}, ValueError, "and there are none"),
     ],
 )
 def test_what_is_refused(kwargs, change, error, message):

@@ -4,7 +4,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from textgym import TextGenEnv
+from textgym import TextGenEnv, TextGenVectorEnv
 from textgym.checks import check_vector_env
 from textgym.tasks import Example, Task
 from textgym.tasks.game import game
@@ -106,6 +106,59 @@ def test_an_answer_without_room_cuts_the_episode(byte_tokenizer):
     *_, terminated, truncated, info = play(env, "a\n")
     assert (terminated, truncated) == (False, True)
     assert info["score"] == 1
+
+
+class Understated(Echo):
+    """Answers with more than it said that it would."""
+
+    longest_reply = "A"
+
+    def reply(self, example, turns):
+        return "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+def test_an_answer_that_is_longer_than_said_stays_in_its_row(byte_tokenizer):
+    task = Task("long", TASK.splits, number_of_turns, stop=("\n",), interaction=Understated())
+    envs = TextGenVectorEnv(3, task=task, tokenizer=byte_tokenizer, max_new_tokens=16)
+    observations, _ = envs.reset(seed=0)
+    prompt = observations["input_ids"][1, : observations["attention_mask"][1].sum()]
+    line_end, letter = byte_tokenizer.encode("\na")
+    for step in range(16):
+        first = line_end if step == 0 else letter
+        observations, _, _, truncated, infos = envs.step(np.array([first, letter, letter]))
+        np.testing.assert_array_equal(observations["input_ids"][1, : len(prompt)], prompt)
+        if truncated.any():
+            break
+    assert truncated.tolist() == [True, False, False]
+    assert step < 15  # before its budget was spent
+    assert infos["replies"][0] == [(1, "ABCDEFGHIJKLMNOPQRSTUVWXYZ")]
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"), [("max_turns", "2"), ("max_turns", 0), ("longest_reply", None)]
+)
+def test_an_other_side_that_does_not_say_what_it_needs(byte_tokenizer, attribute, value):
+    other_side = type("Vague", (Echo,), {attribute: value})()
+    task = Task("vague", TASK.splits, number_of_turns, interaction=other_side)
+    with pytest.raises(TypeError, match="max_turns, a whole number of at least 1, and longest_rep"):
+        TextGenEnv(task=task, tokenizer=byte_tokenizer)
+
+
+def test_an_answer_that_is_no_text(byte_tokenizer):
+    other_side = type("Number", (Echo,), {"reply": lambda self, example, turns: 5})()
+    task = Task("five", TASK.splits, number_of_turns, stop=("\n",), interaction=other_side)
+    env = TextGenEnv(task=task, tokenizer=byte_tokenizer)
+    env.reset(seed=0)
+    with pytest.raises(TypeError, match=r"gave 5 \(int\) after \['a'\]; expected a string"):
+        play(env, "a\n")
+
+
+def test_people_see_each_answer_once(byte_tokenizer, capsys):
+    env = TextGenEnv(task=TASK, tokenizer=byte_tokenizer, max_new_tokens=16, render_mode="human")
+    env.reset(seed=0)
+    play(env, "ab\n", "cd\n", "bye\n")
+    shown = capsys.readouterr().out
+    assert shown.count("AB") == shown.count("CD") == 1
 
 
 def test_a_new_episode_forgets_the_turns(env):

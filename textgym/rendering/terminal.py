@@ -25,13 +25,14 @@ class LiveText:
 
     def __init__(self) -> None:
         self._printed: int | None = None
+        self._replies = 0
         self._open = False
 
     def begin(self) -> None:
         """Another episode begins: what follows starts with its prompt, on a line of its own."""
         if self._open:
             print()
-        self._printed, self._open = None, False
+        self._printed, self._replies, self._open = None, 0, False
 
     def show(self, transcript: Transcript, *, ended: bool) -> None:
         """Print what is new; once the episode has ended, the totals below it.
@@ -50,7 +51,9 @@ class LiveText:
             return
         scale = resolve_scale(None, [transcript])
         new = slice(self._printed, total)
-        replies = [(at - new.start, text) for at, text in transcript.replies if at >= new.start]
+        new_replies = transcript.replies[self._replies :]
+        self._replies = len(transcript.replies)
+        replies = [(at - new.start, text) for at, text in new_replies]
         fresh = Transcript("", transcript.pieces[new], transcript.rewards[new], replies)
         console.print(token_text(fresh, scale=scale), end="")
         self._printed = total

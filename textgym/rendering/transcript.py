@@ -93,14 +93,20 @@ def shown_tokens(transcript: Transcript) -> Iterator[tuple[str, float | None]]:
         zip(transcript.pieces, transcript.rewards, strict=True)
     ):
         if place in replies:
-            yield f"{printable(replies[place])}\n", None
+            yield _reply(replies[place], transcript.pieces[:place]), None
         shown = printable(piece).replace("\n", f"{NEWLINE_MARK}\n")
         if not shown and reward:
             shown = SILENT_MARK
         if shown:
             yield shown, float(reward)
     if len(transcript.pieces) in replies:
-        yield f"{printable(replies[len(transcript.pieces)])}\n", None
+        yield _reply(replies[len(transcript.pieces)], transcript.pieces), None
+
+
+def _reply(text: str, before: Sequence[str]) -> str:
+    """What others said, on lines of its own."""
+    line_end = "" if "".join(before[-1:]).endswith("\n") else "\n"
+    return f"{line_end}{printable(text)}\n"
 
 
 def printable(text: str) -> str:

@@ -16,11 +16,15 @@ from textgym.rewards.base import RewardError, is_number
 
 @dataclass(frozen=True)
 class Eos:
-    """1 if the text ended with the end-of-text token, 0 if it was cut; 1 counts as success.
+    """1 if the text ended with an end-of-text token, 0 if it was cut; 1 counts as success.
 
-    It is paid with the last token. A text that is cut is one that the budget ended, or a `stop`
-    string. Ending at once, with an empty text, earns 1 as well: this is a condition on other
-    rewards.
+    It is paid with the last token, and any token that ends texts of the model will do: a chat model
+    has one that ends its turn, and often another. A text that is cut is one that the budget ended,
+    or a `stop` string. Ending at once, with an empty text, earns 1 as well: this is a condition on
+    other rewards.
+
+    In a task of several turns the last token of the last turn decides. A turn after which the
+    episode goes on earns nothing.
 
     Args:
         missing: The score of a text that was cut, below 1; -1.0 makes it a penalty.
@@ -45,7 +49,7 @@ class Eos:
 
     def start(self, rows: Rows, completions: Completions) -> None:
         """Make sure that there is such a token."""
-        if completions.tokenizer.eos_token_id is None:
+        if not completions.is_end.any():
             problem = (
                 f"pays for an end-of-text token, and {completions.tokenizer} has none; choose "
                 "another tokenizer, or leave this reward out"
@@ -56,5 +60,5 @@ class Eos:
         self, rows: Rows, tokens: NDArray[np.int64], completions: Completions
     ) -> NDArray[np.float32]:
         """The score where the episode ended, 0 elsewhere, float32 (k,)."""
-        score = np.where(tokens == completions.tokenizer.eos_token_id, 1.0, self.missing)
+        score = np.where(completions.is_end[tokens], 1.0, self.missing)
         return np.where(completions.ended[rows], score, 0.0).astype(np.float32)

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from textgym.completion import Completions
-from textgym.dynamics import Rows
+from textgym.dynamics import Rows, index
 from textgym.rewards.parameters import check_choice, check_whole_number
 
 
-@dataclass(frozen=True)
+@dataclass
 class Length:
     """How long the text is, from 0 to 1; how short, from -1 to 0; or how near a target, up to 1.
 
-    With t tokens, the end-of-text token not counted, the score is
+    With t tokens, those that end a text or a turn not counted, the score is
 
     * t / `max_new_tokens` where a long text is wanted, from 0 to 1: each token earns its share;
     * -t / `max_new_tokens` where a short one is, from -1 to 0: each token costs its share, and the
       empty text is the best;
     * 1 - |t - n| / n with a target of n tokens: 0 for the empty text, 1 at the target, 0 again at
       twice the target and negative beyond.
+
+    In a task of several turns t counts the tokens of all turns.
 
     Args:
         target: Wanted length in tokens; None for what `wanted` says.
@@ -37,6 +39,9 @@ class Length:
 
     target: int | None = None
     wanted: str = "long"
+    _lengths: NDArray[np.int64] = field(
+        default_factory=lambda: np.zeros(0, np.int64), init=False, repr=False, compare=False
+    )
 
     score_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
@@ -55,24 +60,22 @@ class Length:
         object.__setattr__(self, "score_range", (-math.inf, 1.0))
 
     def start(self, rows: Rows, completions: Completions) -> None:
-        """Nothing to remember: the length is in the completions."""
+        """Nothing is written yet in `rows`."""
+        if len(self._lengths) != completions.num_rows:
+            self._lengths = np.zeros(completions.num_rows, np.int64)
+        self._lengths[rows] = 0
 
     def step(
         self, rows: Rows, tokens: NDArray[np.int64], completions: Completions
     ) -> NDArray[np.float32]:
         """What the score gained by the token, float32 (k,)."""
-        written = completions.lengths(rows)
-        length = written - (tokens == completions.tokenizer.eos_token_id)
-        budget = completions.max_new_tokens
-        gain = self._score(length, budget) - self._score(written - 1, budget)
-        return gain.astype(np.float32)
-
-    def _score(self, length: NDArray[np.int64], budget: int) -> NDArray[np.float64]:
-        score: NDArray[np.float64]
-        if self.target is not None:
-            score = 1.0 - np.abs(length - self.target) / self.target
-        elif self.wanted == "long":
-            score = length / budget
+        counted = ~completions.is_end[tokens]
+        share: NDArray[np.float64] | float
+        if self.target is None:
+            share = (1.0 if self.wanted == "long" else -1.0) / completions.max_new_tokens
         else:
-            score = -length / budget
-        return score
+            where = index(rows, completions.num_rows)
+            lengths = self._lengths[where] + counted
+            self._lengths[where] = lengths
+            share = np.where(lengths <= self.target, 1.0, -1.0) / self.target
+        return np.where(counted, share, 0.0).astype(np.float32)

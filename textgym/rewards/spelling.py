@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import ClassVar
 
+from textgym.completion import Sample
 from textgym.extras import require
 from textgym.rewards.base import is_number
 from textgym.rewards.unfinished import last_word, without_last_word, words
@@ -27,8 +28,9 @@ class Spelling:
 
     The word at the very end of a text does not count yet, as the next token may go on with it: it
     costs nothing while it is being written. A space or a full stop makes it whole. A word that
-    begins in the prompt is judged whole as well. The empty text scores 0, and so does one without
-    a misspelling: this reward is not one to be won, but a condition on others, such as `length`.
+    begins in the prompt is judged whole as well, unless the text does not go on where the prompt
+    ends, as in a chat. The empty text scores 0, and so does one without a misspelling: this reward
+    is not one to be won, but a condition on others, such as `length`.
 
     Args:
         language: Code of a language that is written with spaces: "en", "de", "fr", ...
@@ -50,6 +52,7 @@ class Spelling:
 
     score_range: ClassVar[tuple[float, float]] = (-1.0, 0.0)
     needs: ClassVar[str] = "wordfreq"
+    text_only: ClassVar[bool] = True
 
     _also: frozenset[str] = field(init=False, repr=False, compare=False)
 
@@ -72,9 +75,15 @@ class Spelling:
             )
         object.__setattr__(self, "_also", frozenset(_plain(word).lower() for word in self.known))
 
-    def __call__(self, prompt: str, text: str) -> float:
-        """Minus the share of unknown words among those that are whole."""
-        opening = last_word(prompt)
+    def score(self, samples: Sequence[Sample]) -> list[float]:
+        """Minus the share of unknown words among those that are whole, for each sample."""
+        return [
+            self._score(last_word(sample.prompt) if sample.continues else "", sample.text)
+            for sample in samples
+        ]
+
+    def _score(self, opening: str, text: str) -> float:
+        """The score of a text that goes on with a word, which may be none."""
         judged = [
             _plain(word)
             for word in words(without_last_word(opening + text), len(opening))

@@ -9,6 +9,8 @@ from typing import Any, ClassVar, NoReturn
 from textgym import verifiers
 from textgym.rewards.parameters import check_choice
 
+_WANTED_BY = "reward 'verifier'"
+
 
 @dataclass(frozen=True)
 class Verifier:
@@ -35,10 +37,13 @@ class Verifier:
     Some verifiers run the answer, or what the task's file says beside the question, as Python
     code, by `eval` or by SymPy's parser. A model's text is nothing to be run unseen, nor is
     somebody's file, so they are refused unless `allow_eval` says otherwise; then take care that
-    such code can do no harm, and mind that a text such as 1e999999 can take half a minute. A few
-    raise for a text that they cannot read (boxnet, coin_flip, prime_factorization), which stops
-    the run. Metadata that JSON changes, such as tuples, may no longer do: arc_agi and rearc then
-    call right answers wrong. The task `reasoning_gym` makes prompts without a file, and keeps it.
+    such code can do no harm, and mind that a text such as 1e999999 can take half a minute.
+
+    A few verifiers raise for a text that they cannot read (boxnet, coin_flip, game_of_life,
+    prime_factorization). Such a text scores 0, unless the reference makes the verifier raise too:
+    then the prompt is at fault, and the run stops. Metadata that JSON changes, such as tuples, may
+    no longer do: arc_agi and rearc then call right answers wrong. The task `reasoning_gym` makes
+    prompts without a file, and keeps it.
 
     Args:
         dataset: Name of the dataset in reasoning_gym, such as "chain_sum".
@@ -51,7 +56,7 @@ class Verifier:
     Raises:
         ValueError: If there is no such dataset, reasoning_gym refuses its configuration, `extract`
             is something else, or the verifier runs code and may not; when scoring, if the verifier
-            asks for something that the prompt has not.
+            asks for something that the prompt has not, or cannot read the reference.
         TypeError: When scoring, if the metadata is not a JSON object.
         MissingExtra: If reasoning_gym is not installed.
 
@@ -70,8 +75,8 @@ class Verifier:
 
     def __post_init__(self) -> None:
         check_choice("verifier", "extract", self.extract, verifiers.EXTRACTS)
-        self._scorer()
-        verifiers.check_may_run(self.dataset, self.allow_eval)
+        self._judge()
+        verifiers.check_may_run(self.dataset, self.allow_eval, _WANTED_BY)
 
     def __call__(
         self,
@@ -93,16 +98,14 @@ class Verifier:
                 )
             entry["metadata"] = known = _Entry(metadata)
         try:
-            score = float(
-                self._scorer().score_answer(verifiers.find_answer(text, self.extract), entry)
-            )
+            score = verifiers.score(self._judge(), verifiers.find_answer(text, self.extract), entry)
         finally:
             # Whether the verifier raised the KeyError or caught it, as many do.
             self._check(entry, known)
         return score
 
-    def _scorer(self) -> Any:
-        return verifiers.dataset(self.dataset, self.config, "reward 'verifier'")
+    def _judge(self) -> Any:
+        return verifiers.dataset(self.dataset, self.config, _WANTED_BY)
 
     def _check(self, entry: _Entry, metadata: _Entry) -> None:
         if "answer" in entry.missing:

@@ -75,7 +75,23 @@ class Example:
 
 @runtime_checkable
 class Stream(Protocol):
-    """Examples that are not all there at once: a split that gives one at a time, without end."""
+    """Examples that are not all there at once: a split that gives one at a time, without end.
+
+    Every environment draws from a copy of its own (`copy.deepcopy`), and takes a fresh one when it
+    is seeded. So a stream cannot hold a generator or an open file. Let it hold what these are made
+    from, such as a path, and make them at the first draw:
+
+        class Lines:
+            def __init__(self, path):
+                self.path, self.lines = path, None
+
+            def draw(self, generator):
+                if self.lines is None:
+                    self.lines = itertools.cycle(open(self.path))
+                return Example(next(self.lines))
+
+    `textgym.tasks.streaming.ExampleStream` does this for any source, and mixes what it reads.
+    """
 
     def draw(self, generator: np.random.Generator) -> Example:
         """The next example."""
@@ -139,10 +155,10 @@ class Task:
     name: str
     splits: Mapping[str, Examples] = field(hash=False)
     reward: Any = field(default="sentiment", hash=False)
-    success: Callable[[Sample], bool] | None = None
+    success: Callable[[Sample], bool] | None = field(default=None, hash=False)
     stop: tuple[str, ...] = ()
     templates: tuple[str, ...] = ()
-    interaction: Interaction | None = None
+    interaction: Interaction | None = field(default=None, hash=False)
 
     def __post_init__(self) -> None:
         for split, examples in self.splits.items():

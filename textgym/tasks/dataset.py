@@ -11,6 +11,7 @@ from textgym.extras import require
 from textgym.registry import did_you_mean
 from textgym.tasks.base import Example, Examples, Task
 from textgym.tasks.columns import PROMPT, REFERENCE, Columns
+from textgym.tasks.default_reward import default_reward
 from textgym.tasks.lazy import LazyExamples, hold_out_rows
 from textgym.tasks.splitting import check_fractions
 from textgym.tasks.streaming import ExampleStream, StreamedRows
@@ -82,8 +83,10 @@ def dataset(
     when the task is made, and training leaves out all rows of that fraction. Every copy of the task
     begins the stream anew, and so does a training run that is resumed.
 
-    Reward: none that looks at the references; without one of your own, texts are paid by
-    "sentiment". Success is up to the reward, and there are neither templates nor stop strings.
+    Reward, if you give none: "edit_distance" if every prompt of every split has a reference, from
+    0 to 1 for the reference itself; otherwise, and for a data set that is streamed, "sentiment",
+    which looks at no reference. Success is up to the reward, and there are neither templates nor
+    stop strings.
 
     Args:
         path: A directory, a file, or the name of a data set on the Hub.
@@ -143,7 +146,9 @@ def dataset(
             split: LazyExamples(loaded[name], columns, where[split]) for split, name in own.items()
         }
         splits = _sequences(stored, fractions, seed, in_memory)
-    return Task(Path(path).name if Path(path).expanduser().exists() else path, splits)
+    judged = {s: e.bare() if isinstance(e, LazyExamples) else e for s, e in splits.items()}
+    name = Path(path).name if Path(path).expanduser().exists() else path
+    return Task(name, splits, default_reward(judged))
 
 
 def _sequences(

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from textgym.tasks.base import Example, Task
 from textgym.tasks.columns import PROMPT, REFERENCE, Columns
+from textgym.tasks.default_reward import default_reward
 from textgym.tasks.rows import read_rows
 from textgym.tasks.splitting import check_fractions, hold_out
 
@@ -61,8 +62,9 @@ def file(
     the task then has no such split: to score on the training prompts, say so by giving the same
     file twice.
 
-    The task brings no reward that looks at the references: without one of your own, texts are
-    paid by "sentiment". Success is up to the reward.
+    Reward, if you give none: "edit_distance" if every prompt of every split has a reference, from
+    0 to 1 for the reference itself; otherwise "sentiment", which looks at no reference. Success is
+    up to the reward.
 
     Args:
         path: The file to train on.
@@ -89,7 +91,7 @@ def file(
         seed,
         lambda each: read_examples(each, columns),
     )
-    return Task(Path(path).name, splits)
+    return Task(Path(path).name, splits, default_reward(splits))
 
 
 def read_splits(

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from textgym.tasks.base import Example
 from textgym.tasks.columns import REFERENCE, Columns
-from textgym.tasks.splitting import _sizes
-from textgym.tasks.streaming import lot
+from textgym.tasks.splitting import lot, sizes
 
 Indices: TypeAlias = "range | NDArray[np.int64]"
 
@@ -70,12 +69,19 @@ class LazyExamples(Sequence[Example]):
                 named = dict(zip(batch, values, strict=True))
                 yield self._columns.example(f"{self._where}, row {row}", named)
 
+    def bare(self) -> LazyExamples:
+        """The same prompts and references, without the other columns, which may hold much."""
+        wanted = (self._prompt_column, self._columns.reference)
+        found = [name for name in self._rows.column_names if name in wanted]
+        rows = self._rows.select_columns(found)
+        return LazyExamples(rows, self._columns, self._where, self._indices)
+
     def take(self, indices: Indices) -> LazyExamples:
         """The examples of these rows of the table."""
         return LazyExamples(self._rows, self._columns, self._where, indices)
 
     def lots(self, seed: int) -> NDArray[np.uint64]:
-        """What each prompt draws in the lottery of a seed, uint64 (n,); see `streaming.lot`."""
+        """What each prompt draws in the lottery of a seed, uint64 (n,); see `splitting.lot`."""
         # The other columns may hold much, and need not be read.
         prompts = LazyExamples(
             self._rows.select_columns([self._prompt_column]),
@@ -100,7 +106,7 @@ def hold_out_rows(
         The indices of `"train"` and of each other split, ascending.
     """
     different, prompts = np.unique(lots, return_inverse=True)
-    ends = np.cumsum([0, *_sizes(len(different), list(fractions.values()))])
+    ends = np.cumsum([0, *sizes(len(different), list(fractions.values()))])
     splits = {"train": np.flatnonzero(prompts >= ends[-1])}
     for split, (start, end) in zip(fractions, pairwise(ends), strict=True):
         splits[split] = np.flatnonzero((start <= prompts) & (prompts < end))

@@ -71,9 +71,11 @@ def make(spec: str | Mapping[str, Any] | Task) -> Task:
 
             * a name;
             * `"name:value"`: what stands behind the colon is the first parameter of the task, as
-              in `"reasoning_gym:chain_sum"`;
+              in `"reasoning_gym:chain_sum"`, or `"game:6"` where that is a whole number;
             * `"package.module:name"`: a task of one's own, which is a function, a class or an
-              object of that module; see `textgym.tasks.own`;
+              object of that module; see `textgym.tasks.own`. A name that is registered goes
+              first: a module called as a task is, such as `game`, `file` or `dataset`, is found
+              only under another name;
             * a mapping with one of these under `"name"`; all else are parameters;
             * a task, which is returned as it is.
 
@@ -108,13 +110,20 @@ def _make(name: str, params: dict[str, Any]) -> Task:
 
 def _first_parameter(
     prefix: str, name: str, value: str, params: Mapping[str, Any]
-) -> dict[str, str]:
+) -> dict[str, str | int]:
     """What stands behind the colon, by the name of the parameter that it is."""
-    first = next(iter(inspect.signature(_REGISTRY.get(prefix)).parameters), None)
-    if first is None:
+    parameter = next(iter(inspect.signature(_REGISTRY.get(prefix)).parameters.values()), None)
+    if parameter is None:
         raise TypeError(f"task {prefix!r} takes no parameters, got {name!r}.")
+    first = parameter.name
     if first in params:
         raise TypeError(
             f"task {name!r}: {first} is given twice, as {value!r} and {params[first]!r}."
         )
-    return {first: value}
+    # As text where annotations are not evaluated; to evaluate them needs what others import.
+    if parameter.annotation not in (int, "int"):
+        return {first: value}
+    try:
+        return {first: int(value)}
+    except ValueError as error:
+        raise ValueError(f"task {name!r}: {first} is a whole number, got {value!r}.") from error

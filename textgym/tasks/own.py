@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, cast
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
 
 from textgym.registry import call, import_object
 from textgym.tasks.base import SPLITS, Example, Interaction, Stream, Task
 from textgym.tasks.columns import Columns
+from textgym.tasks.default_reward import default_reward
 from textgym.tasks.splitting import hold_out
+
+if TYPE_CHECKING:
+    from textgym.completion import Sample
 
 _HELD_OUT = {"validation": 0.1, "test": 0.1}
 
 _EXPECTED = """\
 Expected a Task; or prompts (strings), Examples or rows {"prompt": ..., "reference": ...}, in a \
 list or from a generator; or a mapping of the splits "train", "validation" and "test" to such \
-lists; or an object with a method examples() that returns any of these."""
+lists; or an object with examples, a list of these or a method that returns it."""
+
+_SAID = ("name", "reward", "success", "stop", "templates")
 
 
 def make_own(path: str, params: Mapping[str, Any]) -> Task:
@@ -90,32 +98,71 @@ def as_task(made: Any, name: str) -> Task:
               string or a list of messages, or `Example`s;
             * a mapping of `"train"`, `"validation"` and `"test"` to examples or to a `Stream`;
             * a `Stream`, which all three splits then draw from;
-            * an object with a method `examples()` that returns any of the last three. If it has
-              them, its `name`, `reward`, `success`, `stop` and `templates` are the task's; they
-              mean what they mean in `Task`, and `reward` and `success` may be methods. If it has
-              a method `reply(example, turns)`, it is the `Interaction` of a task with several
-              turns, and needs `max_turns` and `longest_reply` too.
+            * an object with `examples`, any of the last three or a method that returns it. If it
+              has them, its `name`, `reward`, `success`, `stop` and `templates` are the task's;
+              they mean what they mean in `Task`, and `reward` and `success` may be methods. If it
+              has a method `reply(example, turns)`, it is the `Interaction` of a task with several
+              turns, and needs `max_turns` and `longest_reply` too. What is None counts as absent.
 
-            Without splits a tenth of the prompts is held out for validation and another for
-            tests, by content.
+            Without a reward it is "edit_distance" if every prompt has a reference, and otherwise,
+            or for a `Stream`, "sentiment". Without splits a tenth of the prompts is held out for
+            validation and another for tests, by content.
         name: Names the task, if it has no name of its own.
 
     Raises:
-        TypeError: If it is none of these.
+        TypeError: If it is none of these, or a stream cannot be copied.
         ValueError: If there is no example, or one is no text.
     """
-    if isinstance(made, Task):
-        return made
+    task = made if isinstance(made, Task) else _task(made, name)
+    streams = {id(e): e for e in task.splits.values() if isinstance(e, Stream)}
+    for stream in streams.values():
+        _check_copies(stream, name)
+    return task
+
+
+@dataclass(frozen=True)
+class Success:
+    """A user's test of whether a text solves its example, which says where it fails.
+
+    Attributes:
+        test: The test.
+        name: The task, for error messages.
+    """
+
+    test: Callable[[Sample], Any]
+    name: str
+
+    def __call__(self, sample: Sample) -> bool:
+        """What the test says.
+
+        Raises:
+            RuntimeError: If it raised; the message has prompt and text.
+        """
+        try:
+            return bool(self.test(sample))
+        except Exception as error:
+            raise RuntimeError(
+                f"success of task {self.name!r} raised {type(error).__name__}: {error}\n"
+                f"  prompt: {sample.prompt!r}\n  text:   {sample.text!r}"
+            ) from error
+
+
+def _task(made: Any, name: str) -> Task:
     if not hasattr(made, "examples"):
-        return Task(name, _splits(made, name))
-    said = {
-        key: getattr(made, key)
-        for key in ("name", "reward", "success", "stop", "templates")
-        if hasattr(made, key)
-    }
+        splits = _splits(made, name)
+        return Task(name, splits, default_reward(splits))
+    said = {key: getattr(made, key) for key in _SAID if getattr(made, key, None) is not None}
+    if "success" in said:
+        if not callable(said["success"]):
+            raise TypeError(
+                f"task {name!r}: success is a function of a sample, or a method, got "
+                f"{_shown(said['success'])}."
+            )
+        said["success"] = Success(said["success"], name)
+    splits = _splits(made.examples() if callable(made.examples) else made.examples, name)
     return Task(
-        **{"name": name, **said},
-        splits=_splits(made.examples(), name),
+        **{"name": name, "reward": default_reward(splits), **said},
+        splits=splits,
         interaction=_interaction(made, name),
     )
 
@@ -157,7 +204,7 @@ def _example(row: Any, name: str, index: int) -> Example:
 
 
 def _interaction(made: Any, name: str) -> Interaction | None:
-    if not hasattr(made, "reply"):
+    if getattr(made, "reply", None) is None:
         return None
     missing = [key for key in ("max_turns", "longest_reply") if not hasattr(made, key)]
     if missing:
@@ -166,7 +213,28 @@ def _interaction(made: Any, name: str) -> Interaction | None:
             f"{' and '.join(missing)} too: how many turns of the model there are at most, and a "
             "reply as long as any."
         )
+    turns, longest = made.max_turns, made.longest_reply
+    if not isinstance(turns, int) or isinstance(turns, bool) or turns < 1:
+        raise TypeError(
+            f"task {name!r}: max_turns is a whole number of at least 1, got {_shown(turns)}."
+        )
+    if not isinstance(longest, str):
+        raise TypeError(
+            f"task {name!r}: longest_reply is a string, a reply as long as any, got "
+            f"{_shown(longest)}."
+        )
     return cast(Interaction, made)
+
+
+def _check_copies(stream: Stream, name: str) -> None:
+    try:
+        copy.deepcopy(stream)
+    except TypeError as error:
+        raise TypeError(
+            f"task {name!r}: its stream, a {type(stream).__name__}, cannot be copied, and every "
+            f"environment draws from a copy of its own: {error}. Make generators and open files "
+            "in the first call of draw, not before; see textgym.tasks.Stream."
+        ) from error
 
 
 def _shown(value: Any) -> str:

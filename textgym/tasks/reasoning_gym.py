@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from textgym import verifiers
@@ -68,8 +68,7 @@ def reasoning_gym(
 
     **Reward.** The dataset's own verifier, `{"name": "verifier", "dataset": name, ...}`, from 0
     to 1; see `textgym list rewards verifier`. Many give partial credit, which is paid as the text
-    earns it. That of prime_factorization raises for a text that it cannot read, which stops the
-    run; boxnet, coin_flip and game_of_life do so for some texts.
+    earns it. A text that a verifier cannot read earns 0.
 
     **Success.** The verifier gives the whole text 1. For a prompt that is not the task's own it
     cannot be said and counts as no success.
@@ -109,7 +108,7 @@ def reasoning_gym(
     config = {**_level(name, level), **(config or {})}
     solved = Solved(name, config, extract)
     verifiers.dataset(name, config, _WANTED_BY)
-    verifiers.check_may_run(name, allow_eval)
+    verifiers.check_may_run(name, allow_eval, _WANTED_BY)
     asked = _INSTRUCTIONS[extract] if instruction is None else instruction
     examples = _examples(name, config, size, seed, asked)
     reward = {
@@ -139,7 +138,7 @@ class Solved:
     """
 
     dataset: str
-    config: Mapping[str, Any]
+    config: Mapping[str, Any] = field(hash=False)
     extract: str
 
     def __call__(self, sample: Sample) -> bool:
@@ -153,7 +152,7 @@ class Solved:
         }
         judge = verifiers.dataset(self.dataset, self.config, _WANTED_BY)
         answer = verifiers.find_answer(sample.text, self.extract)
-        return float(judge.score_answer(answer, entry)) >= 1.0
+        return verifiers.score(judge, answer, entry) >= 1.0
 
 
 def _check(size: Any, seed: Any, extract: Any, config: Mapping[str, Any] | None) -> None:

@@ -26,6 +26,11 @@ def digest(prompt: str, seed: int) -> bytes:
     return hashlib.sha256(f"{seed}\n{prompt}".encode()).digest()
 
 
+def lot(prompt: str, seed: int) -> int:
+    """The first 64 bits of it, as a number."""
+    return int.from_bytes(digest(prompt, seed)[:8], "big")
+
+
 def content_key(text: str) -> str:
     """What texts share that differ only in case, punctuation and white space.
 
@@ -58,10 +63,10 @@ def hold_out(
     """
     prompts = sorted(set(map(key, examples)), key=lambda prompt: digest(prompt, seed))
     held_out = {split: f for split, f in fractions.items() if f > 0}
-    sizes = _sizes(len(prompts), list(held_out.values()))
+    counts = sizes(len(prompts), list(held_out.values()))
     split_of = dict.fromkeys(prompts, "train")
     start = 0
-    for split, size in zip(held_out, sizes, strict=True):
+    for split, size in zip(held_out, counts, strict=True):
         split_of.update(dict.fromkeys(prompts[start : start + size], split))
         start += size
     return {
@@ -70,11 +75,11 @@ def hold_out(
     }
 
 
-def _sizes(total: int, fractions: Sequence[float]) -> list[int]:
+def sizes(total: int, fractions: Sequence[float]) -> list[int]:
     """How many of `total` to hold out for each fraction: one at least, and one left over."""
     if total <= len(fractions):
         return [0] * len(fractions)
-    sizes = [max(1, round(total * fraction)) for fraction in fractions]
-    while sum(sizes) >= total:
-        sizes[sizes.index(max(sizes))] -= 1
-    return sizes
+    counts = [max(1, round(total * fraction)) for fraction in fractions]
+    while sum(counts) >= total:
+        counts[counts.index(max(counts))] -= 1
+    return counts

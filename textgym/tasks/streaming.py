@@ -11,7 +11,7 @@ import numpy as np
 
 from textgym.tasks.base import Example
 from textgym.tasks.columns import Columns
-from textgym.tasks.splitting import digest
+from textgym.tasks.splitting import lot
 
 Source: TypeAlias = Callable[[np.random.Generator], Iterable[Example]]
 """All examples once, from the beginning. The generator changes their order as far as that is
@@ -130,11 +130,6 @@ class StreamedRows:
                 if all(len(examples) == count for examples in found.values()):
                     break
         return {split: tuple(examples) for split, examples in found.items()}
-
-
-def lot(prompt: str, seed: int) -> int:
-    """The number of 64 bits that a prompt draws in the lottery of a seed."""
-    return int.from_bytes(digest(prompt, seed)[:8], "big")
 
 
 def held_out_for(prompt: str, fractions: Mapping[str, float], seed: int) -> str | None:

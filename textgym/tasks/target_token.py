@@ -21,6 +21,8 @@ def target_token(targets: Sequence[str] = ("a",), num_prompts: int = 8) -> Task:
     the prompt: it takes an observation that reaches the policy, and credit that reaches the right
     row.
 
+    **Reward**: `target_token`, whose best score is 1.
+
     All three splits hold the same examples, since this tests learning and not generalisation.
 
     Args:
@@ -48,4 +50,4 @@ def target_token(targets: Sequence[str] = ("a",), num_prompts: int = 8) -> Task:
         Example(prompt=f"{index // len(targets) + 1}:{target}", reference=target)
         for index, target in zip(range(num_prompts), cycle(targets), strict=False)
     )
-    return Task("target_token", dict.fromkeys(SPLITS, examples))
+    return Task("target_token", dict.fromkeys(SPLITS, examples), reward="target_token")

@@ -3,9 +3,10 @@
 import pytest
 
 from agents.config import RunConfig
-from agents.judging.candidates import Candidate, find
+from agents.judging.candidates import Candidate, find, find_all
 from agents.judging.config import EvalConfig
 from agents.run_file import save_config
+from agents.sampling import Sampling
 from textgym.tokenizer import BUILTIN_DIRECTORY
 
 
@@ -34,6 +35,20 @@ def test_a_run_stands_for_its_model(run, monkeypatch):
     assert find(str(run / "adapter")).run == of_run.run
     monkeypatch.chdir(run / "model")
     assert find(".").run == of_run.run
+
+
+def test_a_name_comes_before_a_run_of_that_name(run, monkeypatch):
+    monkeypatch.chdir(run.parent)
+    run.rename("builtin")
+    assert find("builtin").run is None
+    assert find("./builtin").run is not None
+
+
+def test_a_model_that_is_given_twice_has_two_names(run):
+    names = ["builtin", str(run), "builtin"]
+    found = find_all(names)
+    assert [each.name for each in found] == ["builtin (1)", str(run), "builtin (2)"]
+    assert [each.source for each in found] == ["builtin", str(run / "model"), "builtin"]
 
 
 def test_a_directory_beside_a_run_is_not_of_it(run):
@@ -69,9 +84,36 @@ def test_runs_that_differ(run):
     assert EvalConfig(reward="length").settled(candidates)["max_new_tokens"] == 7
 
 
+def test_texts_are_drawn_as_in_the_run_unless_told(tmp_path):
+    drawn = RunConfig(temperature=0.7, top_k=40)
+    candidates = [find("builtin"), Candidate("a", "a", drawn)]
+    assert EvalConfig().sampling(candidates) == Sampling(0.7, 40, 1.0)
+    assert EvalConfig(temperature=1.0, top_k=0, top_p=0.9).sampling(candidates) == Sampling(
+        1.0, 0, 0.9
+    )
+    assert EvalConfig().sampling([find("builtin")]) == Sampling()
+    candidates.append(Candidate("b", "b", RunConfig(top_k=40)))
+    with pytest.raises(ValueError, match=r"temperature=0\.7 and b with .*=1\.0\. Say with --temp"):
+        EvalConfig().sampling(candidates)
+
+
+def test_the_likeliest_tokens_have_an_option_of_their_own():
+    with pytest.raises(ValueError, match=r"above 0, got 0\. .* give --decoding greedy"):
+        EvalConfig(temperature=0.0)
+
+
 @pytest.mark.parametrize(
-    "settings", [{"model": ()}, {"prompts": 0}, {"samples": 0}, {"n_envs": 0}, {"show": -1}]
+    "settings",
+    [
+        {"model": ()},
+        {"prompts": 0},
+        {"samples": 0},
+        {"n_envs": 0},
+        {"show": -1},
+        {"top_p": 0.0},
+        {"top_k": -1},
+    ],
 )
 def test_settings_that_make_no_sense(settings):
-    with pytest.raises(ValueError, match=r"must be|at least one"):
+    with pytest.raises(ValueError, match=r"must be|at least one|top_k is"):
         EvalConfig(**settings)

@@ -10,19 +10,13 @@ from agents.judging import intervals
 from agents.judging.intervals import Estimate
 
 
-@pytest.mark.parametrize("freedom", [1, 2, 3, 10, 57, 58, 500, 100_000])
-def test_student_quantiles(freedom):
-    expected = stats.t.ppf(0.975, freedom)
-    assert intervals.student_quantile(freedom) == pytest.approx(expected, rel=2e-5)
-
-
-@pytest.mark.parametrize("count", [2, 5, 300])
+@pytest.mark.parametrize("count", [2, 3, 4, 11, 58, 59, 300, 501, 100_001])
 def test_a_mean_is_scipys(count):
     samples = np.random.default_rng(count).normal(3, 2, count)
     estimate = intervals.mean(samples)
     expected = stats.t.interval(0.95, count - 1, samples.mean(), stats.sem(samples))
     assert estimate.value == pytest.approx(samples.mean())
-    assert (estimate.low, estimate.high) == pytest.approx(expected, rel=1e-4)
+    assert (estimate.low, estimate.high) == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_mean_by_hand():

@@ -76,8 +76,12 @@ def test_two_models_in_both_ways(config, models, screen):
     scores = [judgements[model, "greedy"].figures["score"].value for model in models]
     assert gains == pytest.approx([scores[1] - scores[0]])
     shown = screen.export_text()
-    for part in ("5 prompts of split 'test', task letters", "sampled", "greedy", "edit_distance"):
+    for part in ("sampled", "greedy", "edit_distance"):
         assert part in shown
+    what = "task letters, reward edit_distance + 0.5 length"
+    assert f"5 prompts of split 'test', {what}" in shown
+    assert "Prompts are plain text." in shown
+    assert "Drawn with" not in shown
     assert f"{scores[1]:+.3f}" in shown
 
 
@@ -138,6 +142,52 @@ def test_an_estimate_of_kl_is_right_on_average(config, models):
             )
         expected.append(float((after.exp() * (after - before)).sum()))
     assert figures["kl"].value == pytest.approx(np.mean(expected), rel=0.25)
+
+
+def test_a_run_is_judged_as_it_wrote(config, models, tmp_path, screen):
+    base, _ = models
+    settings = RunConfig(model=base, reward=REWARD, max_new_tokens=6, temperature=0.05, top_k=3)
+    save_config(settings, tmp_path / "run" / "config.yaml")
+    output = tmp_path / "judged"
+    as_run = judged(replace(config, decoding="sampled", output=output), screen)
+    assert "Drawn with temperature 0.05, top_k 3." in screen.export_text()
+    told = judged(replace(config, decoding="sampled", temperature=0.05, top_k=3))
+    other = judged(replace(config, decoding="sampled", temperature=1.0, top_k=0))
+    texts = [[e.text for j in each.values() for e in j.episodes] for each in (as_run, told, other)]
+    assert texts[0] == texts[1] != texts[2]
+    recorded = json.loads((output / "eval.json").read_text(encoding="utf-8"))["settings"]
+    assert [recorded[name] for name in ("temperature", "top_k", "top_p")] == [0.05, 3, 1.0]
+
+
+def test_the_same_model_twice(config, models, screen):
+    base, _ = models
+    settings = replace(config, model=(base, base), reference=base, decoding="greedy")
+    judgements = judged(settings, screen)
+    assert [model for model, _ in judgements] == [f"{base} (1)", f"{base} (2)"]
+    first, second = judgements.values()
+    assert [e.text for e in first.episodes] == [e.text for e in second.episodes]
+    assert f"Gain: of the score over that of {base} (1)" in " ".join(screen.export_text().split())
+
+
+def test_how_prompts_are_put_is_told_of_each_model(config, models, tmp_path, screen):
+    base, run = models
+    template = "{% for message in messages %}{{ message.content }}{% endfor %}"
+    (tmp_path / "run" / "model" / "chat_template.jinja").write_text(template)
+    judgements = judged(replace(config, decoding="greedy"), screen)
+    assert [judgement.is_chat for judgement in judgements.values()] == [False, True]
+    shown = " ".join(screen.export_text().split())
+    assert f"Prompts of {base} are plain text." in shown
+    assert f"Prompts of {run} are chat messages, by the model's template." in shown
+
+
+def test_a_reward_of_ones_own_is_told_by_its_name(config, screen):
+    judged(replace(config, reward=[count_letters, "length"], decoding="greedy"), screen)
+    header = screen.export_text().partition("\u2501")[0].partition("\u250f")[0]
+    assert "reward count_letters + length" in " ".join(header.split())
+
+
+def count_letters(text):
+    return float(len(text))
 
 
 def test_the_likeliest_texts_are_the_same_whatever_the_seed(config):

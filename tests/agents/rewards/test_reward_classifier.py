@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.rewards import sequence_scorer
-from agents.rewards.classifier import Classifier, Toxicity, log_odds
+from agents.rewards.classifier import Classifier, Toxicity, log_odds, texts_of
 from agents.rewards.sequence_scorer import SequenceScorer
 from textgym.checks import check_reward
 from textgym.completion import Sample
@@ -124,6 +124,22 @@ def test_prompt_is_read_on_request(make_classifier, plain_logits):
         assert scores == pytest.approx([expected], abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("prompt", "text", "continues", "read"),
+    [
+        ("Name a colour", "Red", True, "Name a colourRed"),
+        ("Name a colour", "Red", False, "Name a colour\nRed"),
+        ("Name a colour\n", "Red", False, "Name a colour\nRed"),
+        ("Name a colour", "", False, "Name a colour"),
+        ("", "Red", False, "Red"),
+    ],
+)
+def test_text_that_does_not_go_on_with_the_prompt_begins_a_line(prompt, text, continues, read):
+    given = [Sample(prompt, text, None, [], {}, continues=continues)]
+    assert texts_of(given, with_prompt=True) == [read]
+    assert texts_of(given, with_prompt=False) == [text]
+
+
 @pytest.mark.parametrize("family", ["bert", "gpt2", "llama", "roberta"])
 def test_long_text_is_cut_at_the_side_that_is_said(make_classifier, family):
     model = make_classifier(family)
@@ -204,7 +220,7 @@ def test_bfloat16_is_near(make_classifier):
         ({"label": "Positive"}, "no label 'Positive'; did you mean 'POSITIVE'.*'NEGATIVE'"),
         ({"output": "logit"}, "output is 'probability' or 'log_odds', got 'logit'"),
         ({"truncation": "middle"}, "truncation is 'left' or 'right', got 'middle'"),
-        ({"device": "gpu9"}, "device is .*, got 'gpu9'"),
+        ({"device": "gpu9"}, "device 'gpu9' cannot be used here"),
         ({"dtype": "float8"}, "dtype is one of float32, bfloat16, got 'float8'"),
     ],
 )

@@ -92,6 +92,39 @@ def test_the_reference_is_read_as_it_would_stand_behind_the_prompt(
     assert sum(env.step(token)[1] for token in ids) == pytest.approx(score, abs=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("behind", "templates", "begins"),
+    [
+        ("assistant\n", (), "Red"),  # as most chat models begin a reply
+        ("[/INST]", (), " Red"),  # as Llama 2 does
+        ("<|endoftext|>", (), "Red"),  # a special token
+        (None, ("{prompt}\nAnswer:",), " Red"),
+        (None, ("{prompt}\n",), "Red"),
+        (None, (), " Red"),
+    ],
+)
+def test_the_reference_is_read_as_it_would_stand_behind_a_template(
+    make_llama, byte_tokenizer, tmp_path, behind, templates, begins
+):
+    if behind is not None:
+        # Written out, as Jinja drops a line break at the end of a template.
+        template = "{% for m in messages %}{{ m.content }}\n{% endfor %}{{ '" + behind + "' }}"
+        byte_tokenizer = Tokenizer(
+            byte_tokenizer.backend, name="chat", eos_token="<|endoftext|>", chat_template=template
+        )
+    make_llama().save_pretrained(tmp_path)
+    byte_tokenizer.save_pretrained(tmp_path)
+    task = Task("one", {"train": (Example("Name a colour", "Red"),)}, templates=templates)
+    env = gym.make("TextGen-v0", task=task, reward="cosine_similarity", tokenizer=str(tmp_path))
+    for text in ("Red", " Red"):
+        env.reset(seed=0)
+        score = sum(env.step(token)[1] for token in byte_tokenizer.encode_plain(text))
+        if text == begins:
+            assert score == pytest.approx(1.0)
+        else:
+            assert score < 0.99
+
+
 def test_the_order_of_tokens_does_not_matter_and_the_same_tokens_score_one(task_file):
     reward = {"name": "cosine_similarity", "target": TEXT}
     assert sum(play(reward, task_file)[1]) == pytest.approx(1.0)

@@ -238,7 +238,7 @@ def test_prompt_too_long_for_the_model(saved, byte_tokenizer):
     ("arguments", "error", "message"),
     [
         ({"model": "/nowhere"}, FileNotFoundError, "no model '/nowhere'"),
-        ({"device": "gpu9"}, ValueError, "^fluency: device is .*, got 'gpu9'"),
+        ({"device": "gpu9"}, ValueError, "^fluency: device 'gpu9' cannot be used here"),
         ({"dtype": "int4"}, ValueError, "^fluency: dtype is one of .*, got 'int4'"),
     ],
 )

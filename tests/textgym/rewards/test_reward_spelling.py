@@ -11,13 +11,17 @@ from hypothesis import strategies as st
 import textgym  # noqa: F401  # registers the environment
 from textgym import rewards
 from textgym.checks import check_reward
+from textgym.completion import Sample
 from textgym.extras import MissingExtra
 from textgym.rewards.spelling import Spelling
 from textgym.rewards.unfinished import without_last_word, words
+from textgym.tasks import Example, Task
 
 
-def score(text, prompt="", **parameters):
-    return Spelling(**parameters)(prompt, text)
+def score(text, prompt="", continues=True, **parameters):
+    sample = Sample(prompt, text, None, [], {}, continues=continues)
+    [value] = Spelling(**parameters).score([sample])
+    return value
 
 
 def test_it_is_minus_the_share_of_unknown_words():
@@ -43,6 +47,24 @@ def test_a_word_that_begins_in_the_prompt_is_judged_whole():
     assert score("ygen rises. ", "The ox") == 0.0 > score("ygen rises. ", "The ox ")
     assert score("'ll sleep. ", "I") == score(" sleep. ", "The kingg") == 0.0
     assert score("", "The kingg") == score("' ", "The kingg") == 0.0
+
+
+def test_a_text_that_does_not_go_on_with_the_prompt_begins_a_word():
+    assert score("Red is nice. ", "Name a colour") == pytest.approx(-1 / 3)
+    assert score("Red is nice. ", "Name a colour", continues=False) == 0.0
+    assert score("ygen rises. ", "The ox", continues=False) == -0.5
+
+
+@pytest.mark.parametrize(
+    ("templates", "score"), [(["{prompt}"], -1 / 3), (["{prompt}\nAnswer:\n"], 0.0)]
+)
+def test_a_template_may_put_something_between(byte_tokenizer, templates, score):
+    task = Task("one", {"train": [Example("Name a colour")]})
+    options = {"task": task, "tokenizer": byte_tokenizer, "templates": templates}
+    env = gym.make("TextGen-v0", reward="spelling", **options)
+    env.reset(seed=0)
+    paid = [env.step(token)[1] for token in byte_tokenizer.encode_plain("Red is nice.")]
+    assert sum(paid) == pytest.approx(score)
 
 
 def test_names_contractions_hyphens_and_old_words():
@@ -122,7 +144,7 @@ def test_without_wordfreq_the_cure_is_named(monkeypatch):
 def test_it_keeps_the_contract():
     check_reward("spelling")
     copy = pickle.loads(pickle.dumps(Spelling(known=["Kingg"])))
-    assert copy("", "kingg ") == 0.0
+    assert copy.score([Sample("", "kingg ", None, [], {})]) == [0.0]
 
 
 def test_by_name_in_an_environment():

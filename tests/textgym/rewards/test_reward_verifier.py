@@ -160,14 +160,46 @@ def test_what_the_verifier_misses_is_an_error(byte_tokenizer):
         first_token(byte_tokenizer, Example("p", "7", {"metadata": "{}"}), "countdown")
 
 
-def test_a_verifier_that_raises_stops_the_run(byte_tokenizer):
-    example = Example("p", "2 × 3", {"metadata": {"number": 6, "factors": [2, 3]}})  # noqa: RUF001
-    with pytest.raises(rewards.RewardError, match="verifier' raised ValueError: invalid literal"):
-        first_token(byte_tokenizer, example, "prime_factorization", "x")
+@pytest.mark.parametrize(
+    ("dataset", "text"),
+    [
+        ("prime_factorization", "x"),
+        ("prime_factorization", "two"),
+        ("boxnet", "[1]"),
+        ("boxnet", "1"),
+        ("coin_flip", "1e400"),
+        ("game_of_life", "{}"),
+    ],
+)
+def test_a_text_that_the_verifier_cannot_read_is_wrong(byte_tokenizer, dataset, text):
+    judge = reasoning_gym.create_dataset(dataset, size=1, seed=1)
+    with pytest.raises((ValueError, TypeError, AttributeError, KeyError, OverflowError)):
+        judge.score_answer(text, judge[0])
+    example = Example("p", judge[0]["answer"], {"metadata": judge[0]["metadata"]})
+    steps = first_token(byte_tokenizer, example, dataset, text)
+    assert sum(step[1] for step in steps) == 0.0
+
+
+def test_a_reference_that_the_verifier_cannot_read_stops_the_run(byte_tokenizer):
+    metadata = {"number": 6, "factors": [2, 3]}
+    example = Example("p", "two times three", {"metadata": metadata})
+    message = "cannot judge even the reference, 'two times three' .*ValueError: invalid literal"
+    for text in ("x", "2"):
+        with pytest.raises(rewards.RewardError, match=message):
+            first_token(byte_tokenizer, example, "prime_factorization", text)
+    # What the prompt lacks is told first, even where the text cannot be read either.
+    with pytest.raises(rewards.RewardError, match="compares with a reference, and this prompt has"):
+        first_token(
+            byte_tokenizer, Example("p", columns={"metadata": metadata}), "prime_factorization", "x"
+        )
+    with pytest.raises(rewards.RewardError, match="'boxnet' needs 'initial_state' in the metadata"):
+        first_token(byte_tokenizer, Example("p", columns={"metadata": {}}), "boxnet", "1")
 
 
 def test_bad_parameters_are_refused():
-    with pytest.raises(ValueError, match=r"no dataset 'chainsum' .* did you mean 'chain_sum'"):
+    with pytest.raises(
+        ValueError, match=r"^reward 'verifier': no dataset 'chainsum' .* mean 'chain_sum'"
+    ):
         Verifier("chainsum")
     with pytest.raises(ValueError, match=r"no dataset 'composite' in reasoning_gym; .*'zebra_p"):
         Verifier("composite")
@@ -175,7 +207,7 @@ def test_bad_parameters_are_refused():
         Verifier("chain_sum", {"terms": 3})
     with pytest.raises(ValueError, match=r"refuses config .*min_terms must be positive"):
         Verifier("chain_sum", {"min_terms": 0})
-    with pytest.raises(TypeError, match="verifier: config holds what JSON can, got"):
+    with pytest.raises(TypeError, match=r"^reward 'verifier': config holds what JSON can"):
         Verifier("chain_sum", {"seed": {1}})
     with pytest.raises(ValueError, match="extract is 'text', 'last_line' or 'tags', got 'all'"):
         Verifier("chain_sum", extract="all")

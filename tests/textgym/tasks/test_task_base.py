@@ -56,6 +56,32 @@ def test_examples_and_tasks_can_be_pickled_copied_and_hashed():
     assert hash(TASK) == hash(copy.deepcopy(TASK))
 
 
+def test_a_task_is_hashed_whatever_its_parts_are():
+    class Unhashable:
+        __hash__ = None
+        max_turns, longest_reply = 2, ""
+
+        def __call__(self, sample):
+            return True
+
+        def reply(self, example, turns):
+            return None
+
+    part = Unhashable()
+    task = Task("mine", {"train": [Example("a")]}, success=part, interaction=part)
+    assert {task: 1}[task] == 1
+
+
+def test_a_conversation_ends_with_the_user():
+    said = [{"role": "user", "content": "Hi"}, {"role": "system", "content": "Be brief."}]
+    for wrong in (said, said[1:], [{"role": "assistant", "content": "Ho"}]):
+        with pytest.raises(ValueError, match="but the user's"):
+            Example.chat(wrong)
+        with pytest.raises(ValueError, match="but the user's"):
+            Example("Hi", messages=wrong)
+    assert Example.chat(said[::-1]).messages[-1].role == "user"
+
+
 def test_an_example_is_unicode_text():
     with pytest.raises(TypeError, match=r"prompt to be a string, got 3 \(int\)"):
         Example(3)

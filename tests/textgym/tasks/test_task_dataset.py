@@ -15,8 +15,7 @@ from textgym.tasks import SPLITS, Example, Stream
 from textgym.tasks.columns import Columns
 from textgym.tasks.dataset import dataset
 from textgym.tasks.lazy import LazyExamples, hold_out_rows
-from textgym.tasks.splitting import hold_out
-from textgym.tasks.streaming import lot
+from textgym.tasks.splitting import hold_out, lot
 
 USER = {"role": "user", "content": "Name a colour."}
 ANSWER = {"role": "assistant", "content": "Red."}
@@ -97,6 +96,28 @@ def test_files_of_a_directory_can_be_chosen_and_columns_have_other_names(tmp_pat
     )
     assert task.split("train") == (Example("Why?", "So."),)
     assert task.split("test") == (Example("How?", None),)
+
+
+def test_the_default_reward_looks_at_references_if_all_have_one(tmp_path):
+    path = saved(tmp_path / "d", train=rows(8))
+    assert dataset(path).reward == dataset(path, in_memory=False).reward == "edit_distance"
+    assert dataset(path, streaming=True).reward == "sentiment"
+    chat = saved(tmp_path / "c", train=[{"messages": [USER, ANSWER]}] * 3)
+    assert dataset(chat, in_memory=False).reward == "edit_distance"
+    for split in ("train", "test"):
+        lacks = {"train": rows(8), split: [*rows(2, 20), {"prompt": "p", "reference": ""}]}
+        path = saved(tmp_path / split, **lacks)
+        for in_memory in (True, False):
+            assert dataset(path, in_memory=in_memory).reward == "sentiment"
+
+
+def test_only_prompts_and_references_are_read_to_choose_the_reward():
+    table = datasets.Dataset.from_list(rows(5))
+    examples = LazyExamples(table, Columns(), "dataset 'd'").take(range(1, 3)).bare()
+    assert [*examples] == [Example("p1", "r1"), Example("p2", "r2")]
+    assert [*LazyExamples(table.remove_columns("reference"), Columns(), "d").bare()] == [
+        Example(f"p{i}") for i in range(5)
+    ]
 
 
 def test_conversations_are_read_as_the_task_file_reads_them(tmp_path):

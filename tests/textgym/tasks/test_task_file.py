@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from textgym.tasks import Example, Task, make
-from textgym.tasks.splitting import _sizes
+from textgym.tasks.splitting import sizes
 
 
 def read(path: Path, **params: object) -> Task:
@@ -145,6 +145,7 @@ def test_conversations_and_plain_prompts_may_stand_in_one_file(write):
     ("row", "message"),
     [
         ({"messages": [ANSWER]}, "line 1: a conversation to go on with holds at least one"),
+        ({"messages": [{**USER, "role": "system"}]}, "line 1: .* system's but the user's"),
         ({"messages": []}, "line 1: a conversation to go on with holds at least one"),
         ({"messages": None}, "line 1: expected the prompt to be a string, got None"),
         ({"prompt": ["a"]}, "line 1: expected a message .* got 'a'"),
@@ -216,14 +217,23 @@ def test_a_reference_column_asked_for_by_name_must_exist(write):
         read(path, reference_column="anser")
 
 
+def test_the_default_reward_looks_at_references_if_all_have_one(write):
+    path = write("p.csv", "prompt,reference\na,b\nc,d\ne,f\ng,h\n")
+    assert read(path).reward == "edit_distance"
+    lacks = write("q.csv", "prompt,reference\na,b\nc,\n")
+    assert read(lacks).reward == "sentiment"
+    assert read(path, validation=str(lacks)).reward == "sentiment"
+    assert read(write("p.txt", "a\nb\n")).reward == "sentiment"
+
+
 def numbered(count: int) -> str:
     return "".join(f"prompt {i}\n" for i in range(count))
 
 
 def test_held_out_splits_have_their_share_and_share_no_prompt(write):
     task = read(write("p.txt", numbered(200)), validation_fraction=0.2)
-    sizes = {split: len(task.split(split)) for split in ("train", "validation", "test")}
-    assert sizes == {"train": 140, "validation": 40, "test": 20}
+    found = {split: len(task.split(split)) for split in ("train", "validation", "test")}
+    assert found == {"train": 140, "validation": 40, "test": 20}
     assert len({e.prompt for e in task.examples}) == 200
 
 
@@ -261,13 +271,13 @@ def test_three_prompts_give_each_split_one_and_two_go_to_training(write):
 
 @given(st.integers(1, 400), st.lists(st.floats(0.001, 0.499), min_size=1, max_size=2))
 def test_every_held_out_split_gets_some_and_leaves_some(total, fractions):
-    sizes = _sizes(total, fractions)
+    counts = sizes(total, fractions)
     if total > len(fractions):
-        assert min(sizes) >= 1
-        assert sum(sizes) < total
+        assert min(counts) >= 1
+        assert sum(counts) < total
     else:
-        assert sum(sizes) == 0
-    for size, fraction in zip(sizes, fractions, strict=True):
+        assert sum(counts) == 0
+    for size, fraction in zip(counts, fractions, strict=True):
         assert size <= max(1, round(total * fraction))
 
 

@@ -3,8 +3,10 @@
 import pickle
 import sys
 
+import gymnasium as gym
 import pytest
 
+import textgym  # noqa: F401  # registers the environments
 from textgym import rewards, tasks
 from textgym.completion import Sample
 from textgym.tasks import Example, Task, make
@@ -32,6 +34,10 @@ def rows():
 
 def many():
     return [f"prompt {i}" for i in range(40)]
+
+
+def riddle_list():
+    return [("What has hands and cannot clap?", "clock"), ("What has a neck?", "bottle")]
 
 
 def split():
@@ -85,6 +91,52 @@ class Guess:
 
     def reply(self, example, turns):
         return None if turns[-1] == example.reference else "wrong"
+
+
+class Plain:
+    """A class whose attributes say all, some of them nothing."""
+
+    examples = [("a", "b"), ("c", "d")]
+    name = reward = success = stop = templates = reply = None
+
+
+class Streamed:
+    """A class with a stream."""
+
+    examples = Endless()
+
+
+class Taut(Guess):
+    def __init__(self, **changed):
+        vars(self).update(changed)
+
+
+class Failing(Plain):
+    reward = "length"
+
+    def success(self, sample):
+        return sample.columns["level"] > 1
+
+
+class Generator(Endless):
+    def __init__(self):
+        self.coming = (Example(str(i)) for i in range(3))
+
+
+def with_generator(how):
+    return {"stream": Generator(), "split": {"train": Generator()},
+            "task": Task("t", {"train": Generator()})}[how]
+
+
+class Later(Endless):
+    """Makes its generator at the first draw."""
+
+    coming = None
+
+    def draw(self, generator):
+        if self.coming is None:
+            self.coming = (Example(str(i)) for i in range(3))
+        return next(self.coming)
 
 
 class Halfway(Guess):
@@ -187,6 +239,73 @@ def test_a_class_that_replies_is_a_task_of_several_turns():
     assert len(task.examples) == 20
     with pytest.raises(TypeError, match=r"has a method reply .* needs max_turns too"):
         make("my_tasks:Halfway")
+
+
+def test_what_is_none_counts_as_absent_and_examples_may_be_an_attribute():
+    task = make("my_tasks:Plain")
+    assert pairs(task) == [("a", "b"), ("c", "d")]
+    assert (task.name, task.reward) == ("my_tasks:Plain", "edit_distance")
+    assert (task.success, task.stop, task.templates, task.interaction) == (None, (), (), None)
+    assert make("my_tasks:Streamed").reward == "sentiment"
+    assert len(set(map(id, make("my_tasks:Streamed").splits.values()))) == 1
+
+
+def test_without_a_reward_references_are_looked_at_if_all_have_one():
+    assert make("my_tasks:many").reward == make("my_tasks:Endless").reward == "sentiment"
+    assert make("my_tasks:rows").reward == make("my_tasks:pets").reward == "sentiment"
+    assert make("my_tasks:riddle_list").reward == "edit_distance"
+
+
+def test_an_error_in_success_says_where():
+    task = pickle.loads(pickle.dumps(make("my_tasks:Failing")))
+    message = (
+        r"success of task 'my_tasks:Failing' raised KeyError: 'level'\n"
+        r"  prompt: 'a'\n  text:   'written'"
+    )
+    with pytest.raises(RuntimeError, match=message) as raised:
+        task.success(Sample("a", "written", "b", [], {}))
+    assert isinstance(raised.value.__cause__, KeyError)
+    assert task.success(Sample("a", "written", "b", [], {"level": 2})) is True
+    assert hash(task) == hash(make("my_tasks:Failing"))
+
+
+@pytest.mark.parametrize("how", ["stream", "split", "task"])
+def test_a_stream_that_cannot_be_copied_is_refused(how):
+    message = (
+        "its stream, a Generator, cannot be copied, .*cannot pickle 'generator' object. "
+        "Make generators .* first call of draw"
+    )
+    with pytest.raises(TypeError, match=message):
+        make({"name": "my_tasks:with_generator", "how": how})
+
+
+def test_a_stream_that_makes_its_generator_later_serves_environments(byte_tokenizer):
+    envs = [
+        gym.make(
+            "TextGen-v0",
+            task=make("my_tasks:Later"),
+            tokenizer=byte_tokenizer,
+            context_length=40,
+        )
+        for _ in range(2)
+    ]
+    for env in envs:
+        assert [env.reset(seed=s)[1]["prompt"] for s in (0, None, 3)] == ["0", "1", "0"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"max_turns": "2"}, r"max_turns is a whole number of at least 1, got '2' \(str\)"),
+        ({"max_turns": 0}, "max_turns is a whole number of at least 1, got 0"),
+        ({"max_turns": True}, "max_turns is a whole number of at least 1, got True"),
+        ({"longest_reply": 9}, r"longest_reply is a string, .*got 9 \(int\)"),
+        ({"success": True}, r"success is a function of a sample, .*got True \(bool\)"),
+    ],
+)
+def test_what_a_class_says_must_be_of_its_kind(changed, message):
+    with pytest.raises(TypeError, match=f"task 'my_tasks:Taut': {message}"):
+        make({"name": "my_tasks:Taut", **changed})
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,21 @@ def test_difficulty_is_set_by_configuration_or_level():
     assert make("chain_sum", level=0).reward["config"]["max_terms"] == 2
 
 
+def test_a_text_that_the_verifier_cannot_read_is_no_solution():
+    task = make("prime_factorization", size=1)
+    (example,) = task.examples
+    for text in ("", "no idea", "2 × 3 and"):  # noqa: RUF001
+        assert task.success(sample(example, text)) is False
+        assert verified(task, example, text) <= 0.01
+    assert task.success(sample(example, example.reference)) is True
+
+
+def test_a_task_and_its_test_can_be_hashed():
+    first, again = make("chain_sum", size=2), make("chain_sum", size=2)
+    assert len({first, again}) == 1
+    assert len({first.success, again.success}) == 1
+
+
 def test_a_prompt_that_is_not_its_own_is_not_solved():
     task = make("chain_sum", size=1)
     assert task.success(Sample("1 + 1 =", "2", "2", [], {})) is False
@@ -120,15 +135,21 @@ def test_the_reward_is_what_environments_make_of_it():
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"name": "chainsum"}, r"no dataset 'chainsum' .* did you mean 'chain_sum'"),
-        ({"config": {"terms": 3}}, r"refuses config .*Accepted: .*min_terms"),
+        ({"name": "chainsum"}, r"^task 'reasoning_gym': no dataset 'chainsum' .* 'chain_sum'"),
+        (
+            {"config": {"terms": 3}},
+            r"^task 'reasoning_gym': .* refuses config .*Accepted: .*min_terms",
+        ),
         ({"config": {"size": 3}}, "size is a parameter of the task"),
         ({"size": 0}, "size is a whole number of at least 1, got 0"),
         ({"seed": -1}, "seed is a whole number from 0 to 4095, got -1"),
         ({"extract": "all"}, "extract is one of 'text', 'last_line', 'tags', got 'all'"),
         ({"level": -1}, "level is a whole number of at least 0, got -1"),
         ({"name": "list_functions", "level": 1}, "no curriculum for 'list_functions'"),
-        ({"name": "countdown"}, "may run the model's text .* allow_eval=True"),
+        (
+            {"name": "countdown"},
+            r"^task 'reasoning_gym': .*may run the model's text .* allow_eval=True",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(params, message):

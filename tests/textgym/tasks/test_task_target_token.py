@@ -9,6 +9,10 @@ def test_the_default_asks_for_the_same_token_everywhere():
     assert {example.reference for example in task.examples} == {"a"}
 
 
+def test_the_reward_is_the_one_that_looks_at_the_token():
+    assert make("target_token").reward == "target_token"
+
+
 def test_every_split_holds_the_same_examples():
     task = make("target_token")
     assert task.split("train") == task.split("validation") == task.split("test")

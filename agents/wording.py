@@ -1,0 +1,15 @@
+"""What commands say of an environment before they show what it gave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+def rewards_in_words(weights: Mapping[str, float]) -> str:
+    """Rewards by name, each with its weight unless that is 1: `sentiment + 0.1 length`."""
+    return " + ".join(name if w == 1 else f"{w:g} {name}" for name, w in weights.items())
+
+
+def prompts_in_words(is_chat: bool) -> str:
+    """How prompts are put to a model."""
+    return "chat messages, by the model's template" if is_chat else "plain text"
