@@ -66,7 +66,7 @@ class RunConfig:
 
     model: str = "builtin"
     """Language model to train: a name (see `textgym list models`), a local directory in Hugging
-    Face layout, a GGUF file, or a hub id."""
+    Face layout, a run, which stands for its model/, a GGUF file, or a hub id."""
     tokenizer: str | None = None
     """Tokenizer: as for the model; None takes the model's own."""
     chat: bool | None = None

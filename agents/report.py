@@ -16,7 +16,7 @@ from rich.text import Text
 from agents.episodes import Episode
 from agents.evaluation import mean_score
 from agents.judging import intervals
-from agents.prompt_search import templates_table
+from agents.prompt_search import templates_table, verdict
 from agents.run_directory import RunDirectory
 from agents.validation import VALIDATION, VALIDATION_TIMESTEPS, Best
 from textgym.files import atomic_write
@@ -76,6 +76,7 @@ def write_report(
     console.print(comparison(what, before, after, process.tokenizer))
     if process.prompts.selection is not None:
         console.print(templates_table(process.prompts.selection, process.prompts.templates))
+        say(console, verdict(process.prompts.selection))
     if best is not None and best.templates is not None:
         put = f"{what}: put by all templates in turn before, and after by {best.templates[0]!r}"
         say(console, put)

@@ -71,7 +71,11 @@ def train(config: RunConfig, console: Console | None = None, *, resume: bool = F
     else:
         run.check_new()
     known_device(config.device)  # SB3 would take the CPU without a word
-    config = replace(config, model=find(config.model).source)
+    config = replace(
+        config,
+        model=find(config.model).source,
+        tokenizer=None if config.tokenizer is None else find(config.tokenizer).source,
+    )
     env = make_sb3_vec_env("TextGen-v0", config.n_envs, env_kwargs=config.env_kwargs())
     process: TextProcess = env.get_attr("process")[0]
     algorithm = _algorithm(config, env, run, resume)

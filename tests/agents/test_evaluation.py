@@ -171,9 +171,7 @@ def test_more_prompts_than_rows(make_family, family, text_kwargs):
     """Rows begin anew, are left out, and at last there are fewer prompts than rows."""
     model = make_family(family, vocab_size=11)
     env = make_sb3_vec_env("TextGen-v0", 3, env_kwargs=text_kwargs)
-    policy = TransformerPolicy(
-        env.observation_space, env.action_space, lambda _: 0.0, model=model
-    )
+    policy = TransformerPolicy(env.observation_space, env.action_space, lambda _: 0.0, model=model)
     prompts = [{"prompt_index": index} for index in range(4)]
     written = write(policy, env, prompts, deterministic=True)
     each = [evaluate(policy, text_kwargs, [prompt], deterministic=True)[0] for prompt in prompts]

@@ -185,7 +185,9 @@ class TestFormat:
         assert form.encode_reply("Why?", [65], "A").count(end) == 1
 
     def test_a_template_of_one_turn_serves_tasks_of_one_turn(self, make_chat):
-        once = "{{ messages[0].content }}{% if messages[1:] %}{{ raise_exception('one') }}{% endif %}>"
+        once = (
+            "{{ messages[0].content }}{% if messages[1:] %}{{ raise_exception('one') }}{% endif %}>"
+        )
         tokenizer = make_chat(once)
         form = prompt_format(tokenizer, None)
         assert form.tokenizer.eos_token_id == 0

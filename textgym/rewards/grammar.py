@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar
 
+from textgym.completion import Sample
 from textgym.extras import require
 from textgym.registry import did_you_mean
 from textgym.rewards.parameters import check_choice
@@ -60,8 +61,9 @@ class Grammar:
         ignore: Kinds of Harper's that are no errors here. By default those are words that do not
             exist (the `spelling` reward is for them), dashes, quotes and spaces, and what is a
             matter of taste.
-        with_prompt: Whether a sentence that begins in the prompt is checked whole. Errors in the
-            prompt's part of it do not count. Without, the completion's part stands for itself.
+        with_prompt: Whether a sentence that begins in the prompt is checked whole, where the text
+            goes on with it. Errors in the prompt's part of it do not count. Without, the
+            completion's part stands for itself.
 
     Raises:
         MissingExtra: If harper-py is not installed.
@@ -85,6 +87,7 @@ class Grammar:
 
     score_range: ClassVar[tuple[float, float]] = (-1.0, 0.0)
     needs: ClassVar[str] = "harper-py"
+    text_only: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_choice("grammar", "dialect", self.dialect, _DIALECTS)
@@ -101,10 +104,14 @@ class Grammar:
         object.__setattr__(self, "ignore", tuple(self.ignore))
         require("harper", extra="language", wanted_by="reward 'grammar'")
 
-    def __call__(self, prompt: str, text: str) -> float:
-        """Minus the errors per word of what is whole of a text."""
-        whole = without_last_word(text)
-        opening = _last_sentence(prompt) if self.with_prompt else ""
+    def score(self, samples: Sequence[Sample]) -> list[float]:
+        """Minus the errors per word of what is whole of each text."""
+        return [self._score(sample) for sample in samples]
+
+    def _score(self, sample: Sample) -> float:
+        whole = without_last_word(sample.text)
+        continued = self.with_prompt and sample.continues
+        opening = _last_sentence(sample.prompt) if continued else ""
         errors = sum(
             _num_errors(sentence, skip, self.dialect, tuple(self.ignore))
             for sentence, skip in _sentences(opening, whole)

@@ -14,6 +14,7 @@ from textgym import rewards
 from textgym.checks import check_reward
 from textgym.extras import MissingExtra
 from textgym.rewards import grammar
+from textgym.completion import Sample
 from textgym.rewards.grammar import Grammar
 from textgym.rewards.unfinished import words
 
@@ -22,7 +23,8 @@ RIGHT = "He goes home."
 
 
 def score(text, prompt="", **parameters):
-    return Grammar(**parameters)(prompt, text)
+    [value] = Grammar(**parameters).score([Sample(prompt, text, None, [], {})])
+    return value
 
 
 def test_each_error_costs_one_word():
@@ -156,3 +158,11 @@ def test_by_name_in_an_environment():
     paid = [env.step(token)[1] for token in ids]
     assert sum(paid) == pytest.approx(-1 / 3)
     assert min(paid) == pytest.approx(-0.5)  # when "go" is whole
+
+
+def test_an_answer_in_a_chat_stands_for_itself():
+    alone = Grammar()
+    answer = Sample("Which of them", "are you happy ? ", None, [], {})
+    assert alone.score([answer._replace(continues=False)]) == alone.score(
+        [answer._replace(prompt="")]
+    )
