@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -56,6 +58,8 @@ def test_the_task_of_ones_own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (block,) = [block for block in BLOCKS if "class Riddles" in block]
     (tmp_path / "my_tasks.py").write_text(block)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(sys.modules, "my_tasks", ModuleType("my_tasks"))  # which is taken back
+    monkeypatch.delitem(sys.modules, "my_tasks")
     env = TextGenEnv(task="my_tasks:Riddles")
     env.reset(options={"prompt": "What has keys and opens no door?\n", "reference": "piano"})
     for token in env.tokenizer.encode_plain("A piano"):

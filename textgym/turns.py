@@ -71,8 +71,8 @@ class Turns:
                 continue
             if not isinstance(text, str):
                 raise TypeError(
-                    f"reply(example, turns) of the task gave {text!r} ({type(text).__name__}) after "
-                    f"{turns!r}; expected a string, or None if the episode is over."
+                    f"reply(example, turns) of the task gave {text!r} ({type(text).__name__}) "
+                    f"after {turns!r}; expected a string, or None if the episode is over."
                 )
             over[k] = False
             token_ids = self._form.encode_reply(text, turn_ids, turn)

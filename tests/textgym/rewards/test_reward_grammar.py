@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 import textgym  # noqa: F401  # registers the environment
 from textgym import rewards
 from textgym.checks import check_reward
+from textgym.completion import Sample
 from textgym.extras import MissingExtra
 from textgym.rewards import grammar
-from textgym.completion import Sample
 from textgym.rewards.grammar import Grammar
 from textgym.rewards.unfinished import words
 
@@ -143,7 +143,7 @@ def test_without_harper_the_cure_is_named(monkeypatch):
 def test_it_keeps_the_contract():
     check_reward("grammar")
     copy = pickle.loads(pickle.dumps(Grammar(ignore=["Spelling"])))
-    assert copy("", WRONG) == score(WRONG)
+    assert copy.score([Sample("", WRONG, None, [], {})]) == [score(WRONG)]
 
 
 def test_by_name_in_an_environment():
