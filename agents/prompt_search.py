@@ -17,9 +17,9 @@ from rich.table import Table
 from rich.text import Text
 from stable_baselines3.common.vec_env import VecEnv
 
+from agents.candidates import find
 from agents.config import Spec
 from agents.devices import known_device
-from agents.judging.candidates import find
 from agents.judging.intervals import LEVEL
 from agents.policy import TransformerPolicy
 from agents.rollout import Rollout

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
+from agents.candidates import find
 from agents.config import Spec
 from agents.devices import known_device
 from agents.evaluation import evaluate, mean_score
-from agents.judging.candidates import find
 from agents.policy import TransformerPolicy
 from textgym.env import TextGenEnv
 from textgym.rendering import to_rich

@@ -21,11 +21,11 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from agents.algorithms.ppo import TokenPPO
 from agents.callbacks import EpisodeCollector, LiveView, SampleLog
+from agents.candidates import find
 from agents.config import RunConfig
 from agents.devices import known_device
 from agents.episodes import Episode
 from agents.held_out import HeldOut
-from agents.judging.candidates import find
 from agents.policy import TransformerPolicy
 from agents.report import described, say, write_report
 from agents.run_directory import Checkpoint, RunDirectory, restore_progress

@@ -105,7 +105,8 @@ class TextGenEnv(Progress, gym.Env[Observation, int]):
     ## Prompts
     A tokenizer with a chat template belongs to a chat model: prompts are then messages, put by the
     template, and the token that ends the model's turn ends the text. Otherwise, or with
-    `chat=False`, prompts are plain text. With several `templates`, such as
+    `chat=False`, prompts are plain text. (`prompt_truncation="left"` cuts what the template wrote
+    first, too.) With several `templates`, such as
     `["{prompt}", "Question: {prompt}\nAnswer:"]`, each episode takes one, by chance or, with
     `prompts="bandit"`, the more often the better it pays; see `textgym.templates` and
     `textgym.bandits`. Rewards see the prompt without it. What was learned of templates, and the

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from agents.candidates import Candidate
 from agents.config import RunConfig, Spec
-from agents.judging.candidates import Candidate
 from agents.sampling import Sampling
 
 OF_A_RUN = (

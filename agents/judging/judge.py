@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from agents.candidates import Candidate, find, find_all
 from agents.devices import known_device
 from agents.episodes import Episode
 from agents.evaluation import Written, write
 from agents.judging import table
-from agents.judging.candidates import Candidate, find, find_all
 from agents.judging.config import EvalConfig
 from agents.judging.intervals import Estimate
 from agents.judging.log_probs import log_probs

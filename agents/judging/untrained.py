@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from agents.backbone import Backbone, DType
-from agents.judging.candidates import Candidate, find
+from agents.candidates import Candidate, find
 from agents.models import has_adapter, without_adapter
 from agents.policy import TransformerPolicy
 from textgym.tokenizer import Tokenizer

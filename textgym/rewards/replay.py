@@ -40,6 +40,8 @@ def replay(
 ) -> list[Played]:
     """Write texts side by side as an environment would, and say what every token earned.
 
+    Each is a single turn, and goes on where its prompt ends; chat templates are left out.
+
     Args:
         reward: The reward, of `make`.
         tokenizer: Decodes the tokens.

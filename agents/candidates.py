@@ -1,4 +1,4 @@
-"""The models that are judged: where each lies, and which run it comes from."""
+"""Models as people name them: where each lies, and which run it comes from."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from textgym import models
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model to judge.
+    """A model that was named.
 
     Attributes:
         name: What it was asked for by, with a number if that was asked for more than once.

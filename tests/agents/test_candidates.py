@@ -2,8 +2,8 @@
 
 import pytest
 
+from agents.candidates import Candidate, find, find_all
 from agents.config import RunConfig
-from agents.judging.candidates import Candidate, find, find_all
 from agents.judging.config import EvalConfig
 from agents.run_file import save_config
 from agents.sampling import Sampling
