@@ -105,9 +105,9 @@ def _report(config: RunConfig, seconds: float, judgements: Sequence[Judgement]) 
         "95%, over prompts. The settings were found in four shorter tries on another division of "
         "the same small corpus, in which some of these prompts were seen; there is one seed.",
         "",
-        "What it learned is to be short and kind. The likeness to the reply that a person wrote "
-        "(token_f1) is there to keep it on the subject; answers are not better than they were, "
-        'and "I\'m glad ..." comes often.',
+        "What is wanted is short and kind. The likeness to the reply that a person wrote "
+        "(token_f1) is there to keep it on the subject, and was not to be raised by it. Read the "
+        "replies for what else became of them: many begin with thanks or gladness.",
         "",
         "| | " + " | ".join(f"{_name(j)}, {j.decoding}" for j in judgements) + " |",
         "|--|" + "--:|" * len(judgements),

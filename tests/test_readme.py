@@ -91,6 +91,17 @@ def test_the_map_names_what_is_there() -> None:
             assert (ROOT / folder / line.split()[0]).exists(), line
 
 
+def test_the_recipe_is_the_one_that_was_measured() -> None:
+    source = (ROOT / "benchmarks" / "smollm2.py").read_text(encoding="utf-8")
+    command = re.search(r'^COMMAND = """.*?"""', source, re.DOTALL | re.MULTILINE)
+    assert command is not None
+    names: dict[str, str] = {}
+    exec(command[0], names)
+    results = (ROOT / "benchmarks" / "results" / "smollm2.md").read_text(encoding="utf-8")
+    assert names["COMMAND"] in README
+    assert names["COMMAND"] in results
+
+
 def test_every_task_is_in_the_table() -> None:
     from textgym import tasks
 
