@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
+from textgym.templates import read_templates
+
 
 def parse_spec(text: str) -> Any:
     """A task or reward as people type it.
@@ -39,6 +41,23 @@ def parse_spec(text: str) -> Any:
                 "sentiment=1,length=0.1, or JSON for other parameters."
             ) from error
     return weights
+
+
+def as_templates(given: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Templates as they are given: themselves, or the file that holds them.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        TypeError: If it is no list.
+        ValueError: If it is malformed.
+    """
+    if given is None:
+        return None
+    if isinstance(given, str):
+        raise TypeError(f"templates is a list of strings or of one file, got {given!r}.")
+    if len(given) == 1 and given[0].endswith((".txt", ".jsonl")) and "{" not in given[0]:
+        return tuple(template.text for template in read_templates(given[0]))
+    return tuple(given)
 
 
 Spec: TypeAlias = Annotated[
@@ -76,7 +95,8 @@ class RunConfig:
     """Where prompts come from: a name (see `textgym list`), my_module:MyTask, or JSON such as
     {"name": "file", "path": "prompts.jsonl"}."""
     templates: tuple[str, ...] | None = None
-    """Ways to put a prompt, such as "Question: {prompt}"; None for the task's own."""
+    """Ways to put a prompt, such as "Question: {prompt}", or a file of them (.txt, .jsonl); None
+    for the task's own."""
     prompts: Spec = "uniform"
     """How templates are chosen: "uniform", or by what they pay: "bandit", "ucb"."""
     reward: Spec | None = None
@@ -163,6 +183,7 @@ class RunConfig:
     """"auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", "mps"."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "templates", as_templates(self.templates))
         above_zero = (
             "total_timesteps",
             "max_new_tokens",

@@ -77,7 +77,9 @@ def convert(path: Path, name: str | None = None) -> Path:
 
     The first time takes seconds to minutes: the numbers are taken out of their blocks of a few
     bits and kept, exactly as they are, in a directory of `copies_directory()`, with the tokenizer
-    and its chat template. That directory can be deleted at any time.
+    and its chat template. That directory can be deleted: it is made
+    again, at the same place, when the model is next asked for. Adapters that were trained on it
+    name it as their base.
 
     Args:
         path: The file.

@@ -12,7 +12,17 @@ from agents.episodes import Episode
 from agents.evaluation import evaluate
 from agents.policy import TransformerPolicy
 from textgym import tasks
-from textgym.tasks.base import Stream
+from textgym.rendering.transcript import count
+from textgym.tasks.base import Example, Stream, Task
+
+
+def first_examples(task: Task, split: str, most: int, seed: int) -> tuple[Example, ...]:
+    """The first examples of a split, at most so many; of a stream, some that the seed draws."""
+    examples = task.splits.get(split, ())
+    if isinstance(examples, Stream):
+        generator = np.random.default_rng(seed)
+        return tuple(examples.draw(generator) for _ in range(most))
+    return tuple(examples[index] for index in range(min(most, len(examples))))
 
 
 class HeldOut:
@@ -30,14 +40,9 @@ class HeldOut:
 
     def __init__(self, config: RunConfig, split: str, why: str = "") -> None:
         task = tasks.make(config.task)
-        examples = task.splits.get(split, ())
-        if isinstance(examples, Stream):
-            generator = np.random.default_rng(config.seed)
-            chosen = tuple(examples.draw(generator) for _ in range(config.eval_prompts))
-        else:
-            chosen = tuple(examples[i] for i in range(min(config.eval_prompts, len(examples))))
+        chosen = first_examples(task, split, config.eval_prompts, config.seed)
         self.count = len(chosen)
-        self.what = f"{self.count} {split} prompts" + (f" ({why})" if why else "")
+        self.what = count(self.count, f"{split} prompt") + (f" ({why})" if why else "")
         self._rows = min(config.n_envs, self.count)
         self._seed = config.seed
         if chosen:

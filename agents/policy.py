@@ -218,6 +218,7 @@ class TransformerPolicyMixin(BasePolicy):
         with atomic_directory(directory, stale=_STALE) as temporary:
             with no_progress_bars():
                 model.save_pretrained(temporary)
+            (temporary / "README.md").unlink(missing_ok=True)  # PEFT's form, with nothing filled in
             head = {key: value.cpu() for key, value in self.value_net.state_dict().items()}
             save_file(head, temporary / VALUE_HEAD_FILE)
             if tokenizer is not None:

@@ -74,7 +74,7 @@ def write_report(
     plot_curves(run.progress, run.curves, *scores, what, None if best is None else best.timesteps)
     write_page(run.page, what, before, after, process.tokenizer)
     console.print(comparison(what, before, after, process.tokenizer))
-    if process.prompts.selection is not None:
+    if process.prompts.selection is not None and len(process.prompts.templates) > 1:
         console.print(templates_table(process.prompts.selection, process.prompts.templates))
         say(console, verdict(process.prompts.selection))
     if best is not None and best.templates is not None:

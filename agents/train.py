@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
@@ -24,7 +22,6 @@ from agents.callbacks import EpisodeCollector, LiveView, SampleLog
 from agents.candidates import find
 from agents.config import RunConfig
 from agents.devices import known_device
-from agents.episodes import Episode
 from agents.held_out import HeldOut
 from agents.policy import TransformerPolicy
 from agents.report import described, say, write_report
@@ -87,6 +84,12 @@ def train(config: RunConfig, console: Console | None = None, *, resume: bool = F
 
     before = run.load_before() if resume else test(policy)
     say(console, f"{test.what}: {described(before)} before training")
+    if resume and algorithm.num_timesteps >= config.total_timesteps:
+        say(
+            console,
+            f"All {algorithm.num_timesteps:,} tokens of this run are written; give a larger "
+            "--total-timesteps to go on.",
+        )
     run.path.mkdir(parents=True, exist_ok=True)
     run.save_before(before)
     save_config(config, run.config)
@@ -144,8 +147,7 @@ def train(config: RunConfig, console: Console | None = None, *, resume: bool = F
     if config.lora_rank is not None:
         say(console, f"adapter  {run.adapter}")
     where = shlex.quote(str(run.path))
-    if process.task.interaction is None:
-        say(console, f"Try it: textgym sample --model {where} {_try(config, before)}")
+    say(console, f"Try it: textgym sample --model {where}")
     say(console, f"Judge it: textgym eval --model {shlex.quote(config.model)} {where}")
     return run.path
 
@@ -220,15 +222,8 @@ def _policy(algorithm: OnPolicyAlgorithm) -> TransformerPolicy:
     return policy
 
 
-def _try(config: RunConfig, episodes: Sequence[Episode]) -> str:
-    """A prompt, and the reward, for the shell."""
-    prompts = [e.prompt.strip() for e in episodes]
-    short = [prompt for prompt in prompts if "\n" not in prompt and len(prompt) < 60]
-    option = f"--prompt {shlex.quote(short[0] if short else 'My lord, I')}"
-    if config.reward is None:
-        return option
-    reward = config.reward if isinstance(config.reward, str) else json.dumps(config.reward)
-    return f"--reward {shlex.quote(reward)} {option}"
+def _count(number: int) -> str:
+    return f"{number / 1e6:.1f} M" if number >= 1e5 else f"{number:,}"
 
 
 def _dated_directory(config: RunConfig) -> Path:
@@ -249,13 +244,17 @@ def _introduce(
     run: RunDirectory,
     console: Console,
 ) -> None:
-    count = sum(p.numel() for p in policy.parameters() if p.requires_grad)
-    size = f"{count / 1e6:.1f} M" if count >= 1e5 else f"{count:,}"
+    weights = list(policy.parameters())
+    size, trained = (
+        _count(sum(p.numel() for p in some))
+        for some in (weights, [p for p in weights if p.requires_grad])
+    )
+    size += " parameters" + ("" if size == trained else f", {trained} of them trained")
     reward = rewards_in_words(process.reward.current_weights)
     prompts = prompts_in_words(process.format.is_chat)
     console.print(
         f"[bold]{config.algo.upper()}[/] trains [bold]{escape(config.model)}[/] "
-        f"({size} parameters, on {policy.device}) on {escape(process.task.name)}: "
+        f"({size}, on {policy.device}) on {escape(process.task.name)}: "
         f"{config.timing} [bold]{escape(reward)}[/] reward, writing to {escape(str(run.path))}\n"
         f"Prompts are {prompts}.",
         soft_wrap=True,

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from agents.candidates import Candidate
-from agents.config import RunConfig, Spec
+from agents.config import RunConfig, Spec, as_templates
 from agents.sampling import Sampling
 
 OF_A_RUN = (
@@ -102,6 +102,7 @@ class EvalConfig:
     """"auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", "mps"."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "templates", as_templates(self.templates))
         if not self.model:
             raise ValueError("--model wants at least one model, such as --model runs/mine.")
         for name in ("prompts", "samples", "n_envs"):

@@ -19,6 +19,7 @@ INK: Color = (26, 28, 30)
 
 NEWLINE_MARK = "⏎"
 SILENT_MARK = "∎"
+REPLY_MARK = "›"  # noqa: RUF001  # before what others said
 # Not printable to Python, yet ordinary in text: the spaces of French and Chinese typography, and
 # the joiners of Persian words and of emoji.
 _ORDINARY = "\n\u00a0\u202f\u3000\u200c\u200d"
@@ -106,7 +107,7 @@ def shown_tokens(transcript: Transcript) -> Iterator[tuple[str, float | None]]:
 def _reply(text: str, before: Sequence[str]) -> str:
     """What others said, on lines of its own."""
     line_end = "" if "".join(before[-1:]).endswith("\n") else "\n"
-    return f"{line_end}{printable(text)}\n"
+    return f"{line_end}{REPLY_MARK} {printable(text)}\n"
 
 
 def printable(text: str) -> str:

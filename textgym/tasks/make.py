@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from textgym.registry import Registry, did_you_mean
+from textgym.registry import Registry, did_you_mean, import_object
 from textgym.tasks.base import Task
 from textgym.tasks.own import make_own
 
@@ -44,6 +44,8 @@ def documentation(name: str) -> str:
     Raises:
         ValueError: If there is no task of that name.
     """
+    if ":" in name and name.partition(":")[0] not in _REGISTRY.names():
+        return inspect.getdoc(import_object(name, "task")) or f"{name} has no docstring."
     return _REGISTRY.documentation(name)
 
 
