@@ -283,6 +283,49 @@ def test_a_failing_reward_ends_the_run_and_saves_the_model(
     assert (tmp_path / "run" / "progress.csv").stat().st_size > 0
 
 
+def test_the_model_of_a_run_writes_as_it_was_trained(
+    tmp_path: Path, model_dir: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [json.dumps({"prompt": f"Say {i}.", "reference": f"{i}!"}) for i in range(40)]
+    Path("rows.jsonl").write_text("\n".join(rows))
+    Path("templates.txt").write_text("So: {prompt}\nHm. {prompt}\n")
+    task = ["--task", '{"name": "file", "path": "rows.jsonl"}', "--templates", "templates.txt"]
+    assert main(["train", "--output", "run", "--model", model_dir, *task, *SMALL]) == 0
+    assert "textgym sample --model run" in capsys.readouterr().out
+    config = (tmp_path / "run" / "config.yaml").read_text()
+    assert "- 'So: {prompt}'" in config
+    # Prompts with their references, and a reward that compares with them: those of the task.
+    assert main(["sample", "--model", "run", "--num-samples", "2"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("Say ") >= 6
+    assert "over 6 texts" in shown
+    arguments = ["--model", "run", "--prompt", "Say A.", "--reference", "A!", "--num-samples", "2"]
+    assert main(["sample", *arguments]) == 0
+    assert "over 2 texts" in capsys.readouterr().out
+
+
+def test_a_game_brings_its_own_prompts(
+    tmp_path: Path, model_dir: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = str(tmp_path / "run")
+    arguments = ["--output", run, "--model", model_dir, "--task", "game:2", *SMALL]
+    assert main(["train", *arguments, "--stop", "a", "e"]) == 0
+    assert main(["sample", "--model", run, "--num-samples", "1"]) == 0
+    assert "User: I think of a whole number from" in capsys.readouterr().out
+    assert main(["sample", "--model", run, "--prompt", "Hello"]) == 1
+    assert "has prompts of its own" in capsys.readouterr().err
+
+
+def test_the_page_of_ones_own_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "riddling.py").write_text('def riddles():\n    """Riddles, old ones."""\n')
+    assert main(["list", "tasks", "riddling:riddles"]) == 0
+    assert "Riddles, old ones." in capsys.readouterr().out
+
+
 def test_sample_shows_texts_and_scores(model_dir: str, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--model", model_dir, "--prompt", "My lord, I", "Good day", "--num-samples", "2"]
     assert main(["sample", *arguments, "--max-new-tokens", "5"]) == 0
@@ -346,7 +389,6 @@ def test_what_is_mistyped_fails_at_once_with_the_cure(
         (["train", "--n-envs=many"], "--n-envs"),
         (["train", "--clip-range=-1"], "clip_range must be above 0, got -1.0"),
         (["sample", "--num-samples=0"], "num_samples must be above 0, got 0"),
-        (["sample", "--prompt"], "--prompt"),
         (["pretrain", "--output", "x"], "no corpus"),
     ],
 )
