@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from textgym import rendering
 from textgym.dynamics import Observation, observe_rows
-from textgym.process import BanditSpec, Progress, TaskSpec, TextProcess
+from textgym.process import BanditSpec, TaskSpec, TextProcess
+from textgym.progress import Progress
 from textgym.prompts import PromptTruncation
 from textgym.rewards import Every, RewardSpec, Timing
 from textgym.tokenizer import BUILTIN, Tokenizer

@@ -11,15 +11,15 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from textgym import dynamics, rewards, tasks
-from textgym.bandits import Bandit
 from textgym.completion import Completions
 from textgym.dynamics import Rows
 from textgym.prompt_format import prompt_format
-from textgym.prompts import Prompt, Prompts, PromptTruncation
+from textgym.prompts import Prompts, PromptTruncation
 from textgym.rendering import Transcript
 from textgym.rewards import Every, RewardSpec, Timing
 from textgym.tasks import Task
 from textgym.tokenizer import BUILTIN, Tokenizer
+from textgym.trials import Trials
 from textgym.turns import Reply, Turns, room_for_replies
 
 TaskSpec: TypeAlias = "str | Mapping[str, Any] | Task"
@@ -111,8 +111,7 @@ class TextProcess:
             if interaction is None
             else Turns(interaction, self.format, self.contexts, self.completions)
         )
-        self._begun: list[Prompt | None] = [None] * num_rows
-        self._on_trial = np.zeros(num_rows, np.bool_)  # whose template is drawn and not yet judged
+        self._trials = None if self.prompts.selection is None else Trials(self.prompts, num_rows)
         self._token_rewards = np.zeros((num_rows, max_new_tokens)) if record_rewards else None
 
         vocab_size = self.tokenizer.vocab_size
@@ -151,8 +150,8 @@ class TextProcess:
         where = dynamics.index(rows, self.num_rows)
         self._limits[where] = self.contexts.ends[where] + self.max_new_tokens
         self.completions.begin(rows, [p.example for p in prompts], [p.continues for p in prompts])
-        if self.prompts.selection is not None:
-            self._try_templates(rows, prompts, drawn=chosen is None)
+        if self._trials is not None:
+            self._trials.begin(rows, prompts, drawn=chosen is None)
         self.reward.start(rows, self.completions)
 
     def as_tokens(self, actions: NDArray[Any]) -> NDArray[np.int64]:
@@ -209,8 +208,9 @@ class TextProcess:
             self._token_rewards[rows, self.completions.lengths(rows) - 1] = paid
         for row, reply in replies.items():
             self._answer(row, reply)
-        if self.prompts.selection is not None and self.ended[where].any():
-            self._learn_templates(rows[self.ended[rows]])
+        if self._trials is not None and self.ended[where].any():
+            over = rows[self.ended[rows]]
+            self._trials.settle(over, self.reward.total(over))
         return paid, terminated, truncated
 
     def step_info(self) -> dict[str, Any]:
@@ -240,10 +240,8 @@ class TextProcess:
         info: dict[str, Any] = {
             "prompt": [self.completions.examples[row].prompt for row in rows.tolist()]
         }
-        if self.prompts.selection is not None:
-            begun = [self._begun[row] for row in rows.tolist()]
-            templates = [-1 if p is None or p.template is None else p.template for p in begun]
-            info["template"] = np.array(templates, np.int64)
+        if self._trials is not None:
+            info["template"] = self._trials.templates(rows)
         return info
 
     def action_mask(self) -> NDArray[np.bool_]:
@@ -276,69 +274,9 @@ class TextProcess:
         solved = [bool(self.task.success(sample)) for sample in self.completions.samples(rows)]
         return np.array(solved, np.bool_)
 
-    def _try_templates(self, rows: Rows, prompts: Sequence[Prompt], *, drawn: bool) -> None:
-        """Note which templates are tried; trials that were given up count for nothing."""
-        for row, prompt in zip(rows.tolist(), prompts, strict=True):
-            before = self._begun[row]
-            if before is not None and self._on_trial[row]:
-                self.prompts.forget(before)
-            self._begun[row], self._on_trial[row] = prompt, drawn
-
-    def _learn_templates(self, rows: Rows) -> None:
-        """Let the choice between templates know what the texts of rows, now over, are worth."""
-        for row, score in zip(rows.tolist(), self.reward.total(rows).tolist(), strict=True):
-            prompt = self._begun[row]
-            if prompt is not None and self._on_trial[row]:
-                self.prompts.learn(prompt, score)
-                self._on_trial[row] = False
-
     def _stopped(self, rows: Rows) -> NDArray[np.bool_]:
         texts = [self.completions.turn_text(row) for row in rows.tolist()]
         return np.array([any(stop in text for stop in self._stop) for text in texts], np.bool_)
-
-
-class Progress:
-    """What an environment has learned of the course of training, told and taken back.
-
-    That is a reward that follows progress, and the choice between templates.
-    """
-
-    process: TextProcess
-
-    def reward_weights(self) -> dict[str, float]:
-        """The weight of each reward in the episodes that begin now, by name."""
-        return self.process.reward.current_weights
-
-    def reward_state(self) -> dict[str, Any]:
-        """What the reward has learned of the course of training, JSON-able; mostly empty."""
-        return self.process.reward.state_dict()
-
-    def load_reward_state(self, state: Mapping[str, Any]) -> None:
-        """Let the reward go on from such a state.
-
-        Raises:
-            ValueError: If it is the state of another reward.
-        """
-        self.process.reward.load_state_dict(state)
-
-    def template_bandit(self) -> Bandit | None:
-        """What chooses between templates, and what it knows of them; None without templates."""
-        return self.process.prompts.selection
-
-    def template_state(self) -> dict[str, Any]:
-        """What has been learned of the templates, JSON-able; empty without templates."""
-        bandit = self.template_bandit()
-        return {} if bandit is None else bandit.state_dict()
-
-    def load_template_state(self, state: Mapping[str, Any]) -> None:
-        """Let the choice between templates go on from such a state.
-
-        Raises:
-            ValueError: If it is the state of another choice, or of other templates.
-        """
-        bandit = self.template_bandit()
-        if bandit is not None and state:
-            bandit.load_state_dict(state)
 
 
 def as_count(name: str, value: Any) -> int:
