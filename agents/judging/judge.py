@@ -113,6 +113,9 @@ def evaluate_models(config: EvalConfig, console: Console | None = None) -> list[
     where = f"{len(examples)} prompts of split {config.split!r}"
     what = f"task {task.name}, reward {rewards_in_words(judgements[0].weights)}"
     say(console, f"{where}, {what}", "bold")
+    templates = settings.get("templates") or task.templates
+    if templates:
+        say(console, f"Prompts are put by {', in turn by '.join(map(repr, templates))}.")
     console.print(table.figures(judgements))
     for line in table.notes(judgements, config, sampling):
         say(console, line, "dim")

@@ -144,6 +144,7 @@ def test_templates_are_chosen_while_training(
     assert best["templates"] in (None, ["{prompt}"], ["So: {prompt}"])
     assert main(["train", "--resume", str(run), "--total-timesteps", "576"]) == 0
     assert main(["eval", "--model", str(run), "--prompts", "4", "--output", str(run / "eval")]) == 0
+    assert "Prompts are put by '" in capsys.readouterr().out
     settings = json.loads((run / "eval" / "eval.json").read_text())["settings"]
     best = json.loads((run / "best.json").read_text())
     assert settings["templates"] == (best["templates"] or ["{prompt}", "So: {prompt}"])
