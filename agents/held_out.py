@@ -11,7 +11,6 @@ from agents.config import RunConfig
 from agents.episodes import Episode
 from agents.evaluation import evaluate
 from agents.policy import TransformerPolicy
-from textgym import tasks
 from textgym.rendering.transcript import count
 from textgym.tasks.base import Example, Stream, Task
 
@@ -30,6 +29,7 @@ class HeldOut:
 
     Args:
         config: The settings of the run.
+        task: Its task, which may have been dear to make.
         split: Whose prompts.
         why: Why these and no others, to be said with it.
 
@@ -38,8 +38,7 @@ class HeldOut:
         count: How many there are; 0 if the task has no such split.
     """
 
-    def __init__(self, config: RunConfig, split: str, why: str = "") -> None:
-        task = tasks.make(config.task)
+    def __init__(self, config: RunConfig, task: Task, split: str, why: str = "") -> None:
         chosen = first_examples(task, split, config.eval_prompts, config.seed)
         self.count = len(chosen)
         self.what = count(self.count, f"{split} prompt") + (f" ({why})" if why else "")

@@ -26,7 +26,7 @@ from agents.rollout import Rollout
 from agents.sampler import Sampler
 from agents.sampling import Sampling
 from agents.vec_env import make_sb3_vec_env
-from agents.wording import prompts_in_words
+from agents.wording import prompts_in_words, say
 from textgym import bandits, tasks
 from textgym.arms import Winner
 from textgym.bandits import Bandit, Uniform
@@ -144,7 +144,7 @@ def search_prompts(config: PromptsConfig, console: Console | None = None) -> Ban
         top_p=config.top_p,
     ).to(device)
     prompts = prompts_in_words(process.format.is_chat)
-    console.print(f"Prompts are {prompts}.", markup=False, highlight=False, soft_wrap=True)
+    say(console, f"Prompts are {prompts}.")
     torch.manual_seed(config.seed)
     bandit = bandits.make(config.bandit, len(templates))
     with Progress(console=console, transient=True) as progress:
@@ -154,7 +154,7 @@ def search_prompts(config: PromptsConfig, console: Console | None = None) -> Ban
             progress.advance(bar)
     env.close()
     console.print(templates_table(bandit, templates))
-    console.print(verdict(bandit), markup=False, highlight=False, soft_wrap=True)
+    say(console, verdict(bandit))
     if config.output is not None:
         record = _record(bandit, templates)
         atomic_write(config.output, json.dumps(record, indent=2, ensure_ascii=False) + "\n")

@@ -19,6 +19,7 @@ from agents.judging import intervals
 from agents.prompt_search import templates_table, verdict
 from agents.run_directory import RunDirectory
 from agents.validation import VALIDATION, VALIDATION_TIMESTEPS, Best
+from agents.wording import say
 from textgym.files import atomic_write
 from textgym.process import TextProcess
 from textgym.rendering import to_html, token_text
@@ -33,11 +34,6 @@ CURVES = {
 """Columns of SB3's `progress.csv` that are drawn, with their titles."""
 
 TEAL, VERMILION, INK = "#12836b", "#c8501e", "#5f6368"
-
-
-def say(console: Console, text: str, style: str | None = None) -> None:
-    """Print a text as it is, in whole lines, so that paths and commands can be copied."""
-    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def described(episodes: Sequence[Episode]) -> str:

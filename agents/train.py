@@ -24,12 +24,12 @@ from agents.config import RunConfig
 from agents.devices import known_device
 from agents.held_out import HeldOut
 from agents.policy import TransformerPolicy
-from agents.report import described, say, write_report
+from agents.report import described, write_report
 from agents.run_directory import Checkpoint, RunDirectory, restore_progress
 from agents.run_file import save_config
 from agents.validation import Best, Validation, best_template
 from agents.vec_env import make_sb3_vec_env
-from agents.wording import prompts_in_words, rewards_in_words
+from agents.wording import prompts_in_words, rewards_in_words, say
 from textgym.process import TextProcess
 from textgym.tokenizer import Tokenizer
 
@@ -77,9 +77,10 @@ def train(config: RunConfig, console: Console | None = None, *, resume: bool = F
     process: TextProcess = env.get_attr("process")[0]
     algorithm = _algorithm(config, env, run, resume)
     policy = _policy(algorithm)
-    test, validation = HeldOut(config, "test"), HeldOut(config, "validation")
+    task = process.task
+    test, validation = HeldOut(config, task, "test"), HeldOut(config, task, "validation")
     if not test.count:
-        test = HeldOut(config, "train", "no test split")
+        test = HeldOut(config, task, "train", "no test split")
     _introduce(config, policy, process, run, console)
 
     before = run.load_before() if resume else test(policy)

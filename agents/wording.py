@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from rich.console import Console
+
 
 def rewards_in_words(weights: Mapping[str, float]) -> str:
     """Rewards by name, each with its weight unless that is 1: `sentiment + 0.1 length`."""
@@ -13,3 +15,8 @@ def rewards_in_words(weights: Mapping[str, float]) -> str:
 def prompts_in_words(is_chat: bool) -> str:
     """How prompts are put to a model."""
     return "chat messages, by the model's template" if is_chat else "plain text"
+
+
+def say(console: Console, text: str, style: str | None = None) -> None:
+    """Print a text as it is, in whole lines, so that paths and commands can be copied."""
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)

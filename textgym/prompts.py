@@ -91,8 +91,11 @@ class Prompts:
                 f"prompts={selection!r} chooses between templates, and there are none. Give "
                 'templates, such as ["{prompt}", "Question: {prompt}"].'
             )
-        texts = [template.text for template in self.templates] or ["{prompt}"]
-        self._continues = [not form.is_chat and text.endswith("{prompt}") for text in texts]
+        self._ways: Sequence[Template | None] = self.templates or (None,)
+        self._continues = [
+            not form.is_chat and (way is None or way.text.endswith("{prompt}"))
+            for way in self._ways
+        ]
         self._room = room
         self._truncation = truncation
         self._of_split = task.split(split)
@@ -136,7 +139,8 @@ class Prompts:
         """The prompt that the options of a reset ask for.
 
         Args:
-            options: `prompt` or `prompt_ids`, with a `reference` if wanted, or `prompt_index`.
+            options: `prompt` or `prompt_ids`, with a `reference` if wanted, or `prompt_index`. Of
+                templates, a `prompt` is put by the first.
 
         Raises:
             ValueError: On an unknown option, or a prompt that does not fit.
@@ -155,7 +159,9 @@ class Prompts:
             return self._chosen(self._checked_index(options))
         if "prompt" in options:
             example = _as_example(options["prompt"], options.get("reference"))
-            return self._fitting(example, self._variants(example), "option prompt")[0]
+            return self._fitting(example, [self._encode(example, self._ways[0])], "option prompt")[
+                0
+            ]
         token_ids = self._checked_ids(options["prompt_ids"])
         example = Example(self._form.tokenizer.decode(token_ids), options.get("reference"))
         return Prompt(example, self._fit(token_ids, "option prompt_ids"))
@@ -193,12 +199,11 @@ class Prompts:
 
     def _variants(self, example: Example) -> list[NDArray[np.int64]]:
         """The tokens of an example's prompt, in each of the templates."""
-        if not self.templates:
-            return [np.array(self._form.encode(example), np.int64)]
-        return [
-            np.array(self._form.encode(template.apply(example)), np.int64)
-            for template in self.templates
-        ]
+        return [self._encode(example, way) for way in self._ways]
+
+    def _encode(self, example: Example, way: Template | None) -> NDArray[np.int64]:
+        put = example if way is None else way.apply(example)
+        return np.array(self._form.encode(put), np.int64)
 
     def _fitting_now(self, example: Example, what: int | str) -> list[Prompt]:
         return self._fitting(example, self._variants(example), what)

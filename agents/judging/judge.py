@@ -23,10 +23,10 @@ from agents.judging.measures import Likelihoods, gain, measure
 from agents.judging.records import write_records
 from agents.judging.untrained import NoReferenceError, References, Untrained
 from agents.policy import TransformerPolicy
-from agents.report import say, side_by_side, stacked
+from agents.report import side_by_side, stacked
 from agents.sampling import Sampling
 from agents.vec_env import make_sb3_vec_env
-from agents.wording import rewards_in_words
+from agents.wording import rewards_in_words, say
 from textgym import tasks
 from textgym.process import TextProcess
 from textgym.tasks import Example, Task

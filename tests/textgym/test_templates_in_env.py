@@ -77,6 +77,14 @@ def test_a_template_leaves_what_stands_around_the_prompt(byte_tokenizer):
             assert len(text) == len(info["prompt"]) + len(begin)
 
 
+def test_a_prompt_that_is_asked_for_needs_what_the_first_template_needs(kwargs):
+    task = Task("levels", {"train": [Example("ab", columns={"level": "c"})]})
+    env = TextGenEnv(**{**kwargs, "task": task, "templates": ["h{prompt}", "{level}{prompt}"]})
+    observation, info = env.reset(options={"prompt": "a"})
+    assert text_of(env, observation) == "ha"
+    assert info["template"] == 0
+
+
 def test_without_templates_nothing_is_said_of_them(kwargs):
     env = TextGenEnv(**{**kwargs, "templates": None})
     _, info = env.reset(seed=0)
