@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textgym import rendering
+from textgym.bandits import BanditSpec
 from textgym.dynamics import Observation, observe_rows
-from textgym.process import BanditSpec, TaskSpec, TextProcess
+from textgym.process import TaskSpec, TextProcess
 from textgym.progress import Progress
 from textgym.prompts import PromptTruncation
 from textgym.rewards import Every, RewardSpec, Timing

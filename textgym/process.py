@@ -11,6 +11,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from textgym import dynamics, rewards, tasks
+from textgym.bandits import BanditSpec
 from textgym.completion import Completions
 from textgym.dynamics import Rows
 from textgym.prompt_format import prompt_format
@@ -24,9 +25,6 @@ from textgym.turns import Reply, Turns, room_for_replies
 
 TaskSpec: TypeAlias = "str | Mapping[str, Any] | Task"
 """Whatever says which task is meant; JSON-able but for a task of one's own."""
-
-BanditSpec: TypeAlias = "str | Mapping[str, Any]"
-"""How templates are chosen: a name or a mapping of `textgym.bandits`."""
 
 Transition: TypeAlias = tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]
 """Rewards, terminated and truncated of the rows that took a step, each of shape (k,)."""

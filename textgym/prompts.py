@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textgym import bandits
-from textgym.bandits import Bandit
+from textgym.bandits import Bandit, BanditSpec
 from textgym.prompt_format import PromptFormat
 from textgym.registry import did_you_mean
 from textgym.tasks.base import Example, Stream, Task
@@ -73,7 +73,7 @@ class Prompts:
         form: PromptFormat,
         *,
         templates: Sequence[str] = (),
-        selection: str | Mapping[str, Any] = "uniform",
+        selection: BanditSpec = "uniform",
         room: int,
         context_length: int | None,
         truncation: PromptTruncation,

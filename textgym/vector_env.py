@@ -13,9 +13,10 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from textgym import rendering
+from textgym.bandits import BanditSpec
 from textgym.dynamics import Observation, Rows, observe, observe_rows
 from textgym.env import METADATA, check_render_mode
-from textgym.process import BanditSpec, TaskSpec, TextProcess, Transition, as_count
+from textgym.process import TaskSpec, TextProcess, Transition, as_count
 from textgym.progress import Progress
 from textgym.prompts import PromptTruncation
 from textgym.rewards import Every, RewardSpec, Timing
