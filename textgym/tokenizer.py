@@ -224,7 +224,12 @@ class _ByteStream:
         table = self._table
         data = self._pending + b"".join([table[i] for i in token_ids])
         text, used = codecs.utf_8_decode(data, "replace", False)
-        self._pending = data[used:]
+        pending = data[used:]
+        if len(pending) > 1 and pending[0] == 0xED and pending[1] >= 0xA0:
+            # Half a surrogate pair, for the rest of which Python waits, though it is no character.
+            text += pending.decode("utf-8", "replace")
+            pending = b""
+        self._pending = pending
         self._text += text
         return self._text
 

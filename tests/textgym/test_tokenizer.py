@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tokenizers
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
 
@@ -94,6 +94,8 @@ def _chunks(ids: list[int], sizes: list[int]) -> list[list[int]]:
     return [*chunks, ids]
 
 
+@example(data=b"\xed\xa0", sizes=[])
+@example(data=b"\xed\xa0\x80a\xed\xbf", sizes=[1, 1, 1])
 @given(data=st.binary(max_size=40), sizes=st.lists(st.integers(0, 5), max_size=10))
 def test_stream_of_any_bytes(byte_tokenizer: Tokenizer, data: bytes, sizes: list[int]) -> None:
     ids = _byte_ids(data)
