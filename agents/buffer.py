@@ -13,6 +13,17 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from agents.returns import gae
 from agents.rollout import Step
 from agents.scoring import SequenceBatch
+from agents.sequences import TokenSequence, sequence_batches
+
+_ARRAYS = {
+    "actions": np.int32,
+    "episode_starts": np.bool_,
+    "written": np.bool_,
+    **dict.fromkeys(
+        ("rewards", "values", "log_probs", "ref_log_probs", "advantages", "returns"), np.float32
+    ),
+}
+"""What is kept of each token."""
 
 
 @dataclass(frozen=True)
@@ -45,23 +56,23 @@ class Segment:
 class TokenRolloutBuffer(RolloutBuffer):
     """SB3's rollout buffer for texts: prompts and tokens instead of an observation a step.
 
-    Arrays have SB3's names and shape, (n_steps, n_envs). Besides, there are `ref_log_probs`, of
-    the reference model. A token takes 29 bytes; an observation of SB3's takes 9 for every token
-    of the window.
+    Arrays have SB3's names and shape, (n_steps, n_envs); where rows write whole episodes there are
+    as many steps as the longest row needs. A token takes 30 bytes; an observation of SB3's takes 9
+    for every token of the window.
 
     Attributes:
+        ref_log_probs: Log-probabilities under the reference model, (T, n).
+        written: Whether there is a token: rows may be left out once they wrote enough, (T, n).
         segments: What was written in one piece, once the rollout is over.
     """
 
     ref_log_probs: NDArray[np.float32]
+    written: NDArray[np.bool_]
 
     def reset(self) -> None:
         """Empty the buffer."""
-        shape = (self.buffer_size, self.n_envs)
-        self.actions = np.zeros(shape, np.int32)
-        self.episode_starts = np.zeros(shape, np.bool_)
-        for name in ("rewards", "values", "log_probs", "ref_log_probs", "advantages", "returns"):
-            setattr(self, name, np.zeros(shape, np.float32))
+        for name, dtype in _ARRAYS.items():
+            setattr(self, name, np.zeros((self.buffer_size, self.n_envs), dtype))
         self._begun: list[list[tuple[int, NDArray[np.int32]]]] = [[] for _ in range(self.n_envs)]
         self.generator_ready = False
         self.pos, self.full = 0, False
@@ -81,26 +92,48 @@ class TokenRolloutBuffer(RolloutBuffer):
             episode_starts: Whether the tokens are the first of their episodes, bool (n,).
             gamma: Discount of what would have come after a cut.
         """
+        if self.pos == len(self.actions):
+            for name in _ARRAYS:
+                array = getattr(self, name)
+                setattr(self, name, np.concatenate([array, np.zeros_like(array)]))
         self.actions[self.pos] = step.actions
         self.rewards[self.pos] = step.rewards + gamma * step.terminal_values
         self.episode_starts[self.pos] = episode_starts
         self.values[self.pos] = step.values
         self.log_probs[self.pos] = step.log_probs
+        self.written[self.pos, step.rows] = True
         self.pos += 1
-        self.full = self.pos == self.buffer_size
-        if not self.full:
-            self.begin(step.begun, step.new_observations)
+        self.begin(step.begun, step.new_observations)
+
+    def trim(self) -> None:
+        """Say that the rollout is over: arrays have as many steps as there were."""
+        for name in _ARRAYS:
+            setattr(self, name, getattr(self, name)[: self.pos])
+        self.full = True
 
     @property
     def segments(self) -> list[Segment]:
         """What was written in one piece, by row and step."""
         segments = []
-        for row, begun in enumerate(self._begun):
-            ends = [begin for begin, _ in begun[1:]] + [self.pos]
+        for row, (begun, last) in enumerate(zip(self._begun, self.written.sum(0), strict=True)):
+            ends = [begin for begin, _ in begun[1:]] + [int(last)]
             for (begin, context), end in zip(begun, ends, strict=True):
-                if begin < end:  # none was written yet where a callback stopped the rollout
+                if begin < end:  # none was written any more
                     segments.append(Segment(row, begin, end, context))
         return segments
+
+    @property
+    def episodes(self) -> NDArray[np.int64]:
+        """Of which episode each token is, int64 (T, n); -1 where there is none.
+
+        They are counted in the order in which they began, in the same step by row. What was begun
+        in an earlier rollout counts as begun now.
+        """
+        begins = self.episode_starts & self.written
+        begins[0] = self.written[0]
+        numbers = np.cumsum(begins).reshape(begins.shape) - 1
+        of_row = np.maximum.accumulate(np.where(begins, numbers, -1))
+        return np.where(self.written, of_row, -1)
 
     def compute_returns_and_advantage(  # type: ignore[override]
         self, last_values: NDArray[np.float32], dones: NDArray[np.bool_]
@@ -147,36 +180,13 @@ class TokenRolloutBuffer(RolloutBuffer):
             max_tokens: Most tokens of a batch, padding among them; at least one sequence is in it.
                 Padding is at most a 64th of it: more costs more than another batch does.
         """
-        ordered = sorted(segments, key=lambda segment: segment.length, reverse=True)
-        begin, padding = 0, 0
-        for end, segment in enumerate(ordered):
-            longest = ordered[begin].length
-            padding += longest - segment.length
-            if (end + 1 - begin) * longest > max_tokens or padding > max_tokens // 64:
-                if end > begin:
-                    yield self._batch(ordered[begin:end])
-                begin, padding = end, 0
-        yield self._batch(ordered[begin:])
+        sequences = map(self._sequence, segments)
+        return sequence_batches(sequences, max_tokens, self.device)
 
-    def _batch(self, segments: Sequence[Segment]) -> SequenceBatch:
-        columns = segments[0].length
-        ids = np.zeros((len(segments), columns), np.int64)
-        predicted_at, places = [], []
-        for index, segment in enumerate(segments):
-            written = self.actions[segment.begin : segment.end, segment.row]
-            context = len(segment.context)
-            ids[index, :context] = segment.context
-            ids[index, context : segment.length] = written[:-1]
-            steps = np.arange(segment.steps)
-            predicted_at.append(steps + index * columns + context - 1)
-            places.append((steps + segment.begin) * self.n_envs + segment.row)
-        where = np.concatenate(places)
-        return SequenceBatch(
-            self.to_torch(ids, copy=False),
-            self.to_torch(np.concatenate(predicted_at), copy=False),
-            self.to_torch(self.actions.reshape(-1)[where].astype(np.int64), copy=False),
-            where,
-        )
+    def _sequence(self, segment: Segment) -> TokenSequence:
+        row, steps = segment.row, slice(segment.begin, segment.end)
+        places = np.arange(segment.begin, segment.end) * self.n_envs + row
+        return TokenSequence(segment.context, self.actions[steps, row], places)
 
     def get(self, batch_size: int | None = None) -> Any:
         """Not of use: there are no observations. See `mini_batches`."""

@@ -81,3 +81,32 @@ def adapted_kl_coef(kl_coef: float, kl: float, target: float, gain: float = 0.1)
     """
     error = min(max(kl / target - 1, -0.2), 0.2)
     return kl_coef * (1 + gain * error)
+
+
+def kl_of_policy(log_probs: Tensor, ref_log_probs: Tensor, log_ratio: Tensor) -> Tensor:
+    r"""An estimate of KL(policy, reference) to be minimised, (n,).
+
+    $$ \rho \left(\frac{\pi_\text{ref}}{\pi} - \log \frac{\pi_\text{ref}}{\pi} - 1\right) $$
+
+    The term in brackets is Schulman's k3 (see `approximate_kl`) for tokens of the policy itself,
+    as in GRPO (Shao et al. 2024, "DeepSeekMath", equation 4). Its own gradient is not that of the
+    KL divergence; with the ratio to the policy that wrote the tokens it is (DeepSeek-AI 2025,
+    "DeepSeek-V3.2", section 3.1).
+
+    Args:
+        log_probs: Of the policy, with gradient, (n,).
+        ref_log_probs: Of the reference, (n,).
+        log_ratio: Logarithm of the ratio of the policy to that of the rollout, (n,).
+    """
+    difference = ref_log_probs - log_probs
+    return log_ratio.exp() * (torch.expm1(difference) - difference)
+
+
+def policy_gradient(log_probs: Tensor, advantages: Tensor) -> Tensor:
+    r"""What has the policy gradient as its own, (n,).
+
+    $$ -A \log \pi(a \mid s) $$
+
+    Williams 1992, "Simple Statistical Gradient-Following Algorithms", equation 5.
+    """
+    return -advantages * log_probs

@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
-from functools import cached_property
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from gymnasium import spaces
-from safetensors.torch import load_file, save_file
-from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
+from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
-from agents import adapters
 from agents.backbone import Backbone, DType, NextToken
+from agents.language_policy import LanguagePolicy, value_head
 from agents.log_probs import LOGITS_BUDGET
-from agents.models import ModelSpec, no_progress_bars, tokenizer_files
-from agents.reader import Reader, best_reader
+from agents.models import ModelSpec
 from agents.sampling import Sampling
 from agents.scoring import SequenceBatch, score
-from textgym.files import atomic_directory
-from textgym.tokenizer import BUILTIN, Tokenizer
-
-VALUE_HEAD_FILE = "value_head.safetensors"
-
-_STALE = ("*.safetensors", "*.safetensors.index.json", "config.json", "adapter_config.json")
-"""What would make a model's directory contradict itself after another was saved there."""
+from textgym.tokenizer import BUILTIN
 
 
 class CausalLMExtractor(BaseFeaturesExtractor):
@@ -70,19 +59,19 @@ class _ActorAndCritic(nn.Module):
 
     def __init__(self, sampling: Sampling) -> None:
         super().__init__()
-        self._sampling = sampling
+        self.sampling = sampling
 
     def forward(self, features: NextToken) -> tuple[Tensor, Tensor]:
         return self.forward_actor(features), features.hidden
 
     def forward_actor(self, features: NextToken) -> Tensor:
-        return self._sampling.warp(features.logits)
+        return self.sampling.warp(features.logits)
 
     def forward_critic(self, features: NextToken) -> Tensor:
         return features.hidden
 
 
-class TransformerPolicyMixin(BasePolicy):
+class TransformerPolicyMixin(LanguagePolicy):
     """What makes an SB3 actor-critic policy one of a causal LM; see `TransformerPolicy`."""
 
     # SB3 annotates what these are in its own policies.
@@ -114,7 +103,8 @@ class TransformerPolicyMixin(BasePolicy):
             raise ValueError(f"expected a Discrete action space of tokens, got {action_space}.")
         if optimizer_kwargs is None and optimizer_class is torch.optim.Adam:
             optimizer_kwargs = {"eps": 1e-5, "fused": True}
-        self.sampling = Sampling(temperature, top_k, top_p)
+        allowed = getattr(action_space, "allowed", None)  # by an action space of `textgym`
+        self._sampling = Sampling(temperature, top_k, top_p, allowed)
         self._model_kwargs = {
             "model": model,
             "lora": lora,
@@ -139,13 +129,33 @@ class TransformerPolicyMixin(BasePolicy):
         backbone: Backbone = self.features_extractor.backbone
         return backbone
 
-    @cached_property
-    def reader_class(self) -> Callable[[Backbone, int], Reader]:
-        """How rollouts read: with a cache where the model's family allows it.
+    @property
+    def value_head(self) -> nn.Linear:
+        """Makes values of the model's hidden states."""
+        return self.value_net
 
-        Found out by comparing; a warning says so if it does not.
-        """
-        return best_reader(self.backbone)
+    def next_logits(self, seen: NextToken) -> Tensor:
+        """Logits of what the next token is drawn from, float32 (n, vocabulary)."""
+        return self.sampling.warp(seen.logits)
+
+    def state_values(self, seen: NextToken) -> Tensor:
+        """What the critic says of the texts as they stand, float32 (n,)."""
+        values: Tensor = self.value_net(seen.hidden)
+        return values[:, 0]
+
+    @property
+    def sampling(self) -> Sampling:
+        """What is done to the model's logits before a token is drawn."""
+        return self._sampling
+
+    @sampling.setter
+    def sampling(self, sampling: Sampling) -> None:
+        self._sampling = sampling
+        self.mlp_extractor.sampling = sampling
+
+    def set_temperature(self, temperature: float) -> None:
+        """Divide the logits by another temperature from now on."""
+        self.sampling = replace(self.sampling, temperature=temperature)
 
     def evaluate_sequences(
         self, batch: SequenceBatch, logits_budget: int = LOGITS_BUDGET
@@ -167,13 +177,7 @@ class TransformerPolicyMixin(BasePolicy):
         """Make the heads and the optimizer; called by SB3's constructor."""
         self.mlp_extractor = _ActorAndCritic(self.sampling)
         self.action_net = nn.Identity()
-        self.value_net = nn.Linear(self.backbone.width, 1)
-        nn.init.zeros_(self.value_net.weight)
-        nn.init.zeros_(self.value_net.bias)
-        if self.backbone.source is not None:
-            saved = Path(self.backbone.source, VALUE_HEAD_FILE)
-            if saved.is_file():
-                self.value_net.load_state_dict(load_file(saved))
+        self.value_net = value_head(self.backbone)
         self.optimizer = self.optimizer_class(
             self.parameters(),
             lr=lr_schedule(1),  # type: ignore[call-arg]  # as SB3: each optimizer has it
@@ -187,45 +191,12 @@ class TransformerPolicyMixin(BasePolicy):
             "action_space": self.action_space,
             "lr_schedule": self._dummy_schedule,
             **self._model_kwargs,
-            **asdict(self.sampling),
+            "temperature": self.sampling.temperature,
+            "top_k": self.sampling.top_k,
+            "top_p": self.sampling.top_p,
             "optimizer_class": self.optimizer_class,
             "optimizer_kwargs": self.optimizer_kwargs,
         }
-
-    def save_pretrained(
-        self, directory: str | Path, tokenizer: Tokenizer | None = None, *, merged: bool = False
-    ) -> None:
-        """Write the model as plain Hugging Face files, and the value head beside them.
-
-        `AutoModelForCausalLM.from_pretrained(directory)` reads the model, and
-        `policy_kwargs={"model": directory}` the model and the value head. All is written
-        elsewhere first, so that a failure leaves what was there.
-
-        Args:
-            directory: Where to. Weights that are there already are replaced, other files stay.
-            tokenizer: The environment's tokenizer, to be saved along. None copies the tokenizer's
-                files from where the model came from, if they are there.
-            merged: Of a model with an adapter, write a whole one with the adapter folded in,
-                which needs neither PEFT nor the model that it was trained on; a second copy of
-                the model is made for it. False writes the adapter alone. The policy is not
-                changed.
-
-        Raises:
-            FileExistsError: If `directory` is a file.
-            ValueError: If the adapter cannot be folded in.
-        """
-        model = adapters.merged(self.backbone.model) if merged else self.backbone.model
-        with atomic_directory(directory, stale=_STALE) as temporary:
-            with no_progress_bars():
-                model.save_pretrained(temporary)
-            (temporary / "README.md").unlink(missing_ok=True)  # PEFT's form, with nothing filled in
-            head = {key: value.cpu() for key, value in self.value_net.state_dict().items()}
-            save_file(head, temporary / VALUE_HEAD_FILE)
-            if tokenizer is not None:
-                tokenizer.save_pretrained(temporary)
-            elif self.backbone.source is not None:
-                for path in tokenizer_files(self.backbone.source):
-                    shutil.copyfile(path, temporary / path.name)
 
 
 class TransformerPolicy(TransformerPolicyMixin, ActorCriticPolicy):

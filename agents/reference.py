@@ -10,13 +10,12 @@ from torch import Tensor, nn
 from agents.log_probs import LOGITS_BUDGET
 from agents.models import has_adapter, without_adapter
 from agents.policy import TransformerPolicyMixin
+from agents.sampling import Sampling
 from agents.scoring import SequenceBatch, score
 
 
 class Reference(nn.Module):
     """A frozen copy of a policy's model; or the model itself with its adapter switched off.
-
-    Its probabilities are taken with the policy's temperature and filters.
 
     Args:
         policy: The policy, before its training.
@@ -24,7 +23,6 @@ class Reference(nn.Module):
 
     def __init__(self, policy: TransformerPolicyMixin) -> None:
         super().__init__()
-        self._sampling = policy.sampling
         if has_adapter(policy.backbone.model):
             self._shared = [policy.backbone]  # in a list: its weights are the policy's to keep
         else:
@@ -32,9 +30,17 @@ class Reference(nn.Module):
             self.backbone = copy.deepcopy(policy.backbone).requires_grad_(False)
 
     @torch.no_grad()
-    def log_probs(self, batch: SequenceBatch, logits_budget: int = LOGITS_BUDGET) -> Tensor:
-        """Log-probabilities of the m written tokens of a batch, float32 (m,)."""
+    def log_probs(
+        self, sampling: Sampling, batch: SequenceBatch, logits_budget: int = LOGITS_BUDGET
+    ) -> Tensor:
+        """Log-probabilities of the m written tokens of a batch, float32 (m,).
+
+        Args:
+            sampling: The policy's, so that like is compared with like.
+            batch: The texts.
+            logits_budget: Largest number of logits to hold at a time.
+        """
         for backbone in self._shared:
             with without_adapter(backbone.model):
-                return score(backbone, self._sampling, batch, logits_budget)[1]
-        return score(self.backbone, self._sampling, batch, logits_budget)[1]
+                return score(backbone, sampling, batch, logits_budget)[1]
+        return score(self.backbone, sampling, batch, logits_budget)[1]

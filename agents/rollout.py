@@ -32,6 +32,8 @@ class Step:
         new_observations: What there is after it.
         begun: Rows whose text does not go on from the one before: new episodes, and texts to
             which something else than the token was added. int (k,).
+        rows: Rows in which a token was written, int (k,): all but those that were left out, where
+            actions and rewards are 0, infos empty, and nothing is done.
     """
 
     observations: Mapping[str, NDArray[Any]]
@@ -44,6 +46,7 @@ class Step:
     terminal_values: NDArray[np.float32]
     new_observations: Mapping[str, NDArray[Any]]
     begun: NDArray[np.intp]
+    rows: NDArray[np.intp]
 
 
 class Rollout:
@@ -76,6 +79,7 @@ class Rollout:
         self._deterministic = deterministic
         self._sampler = sampler
         self._rows = np.arange(env.num_envs)
+        self._holds = env.has_attr("hold")
         self._observations = observations
         self._ids: NDArray[np.int64] = np.empty(observations["input_ids"].shape, np.int64)
         self._lengths = np.zeros(env.num_envs, np.int64)
@@ -106,12 +110,14 @@ class Rollout:
         self._sampler.append(drawn.tokens)
         new_observations, rewards, dones, infos = self._env.step_wait()
         assert isinstance(new_observations, dict)
+        if len(rows) < self._env.num_envs:
+            rewards, dones, infos = self._written_only(rewards, dones, infos)
 
         self._ids[rows, self._lengths[rows]] = actions[rows]
         self._lengths[rows] += 1
         terminal_values = self._terminal_values(dones, infos)
         goes_on = self._is_as_written(new_observations, slice(None))
-        (begun,) = np.logical_or(dones, ~goes_on).nonzero()
+        begun = rows[np.logical_or(dones, ~goes_on)[rows]]
         step = Step(
             self._observations,
             actions,
@@ -123,6 +129,7 @@ class Rollout:
             terminal_values,
             new_observations,
             begun,
+            rows,
         )
         self._observations = new_observations
         self._place(begun)
@@ -144,15 +151,29 @@ class Rollout:
 
     @torch.inference_mode()
     def leave_out(self, rows: NDArray[np.bool_]) -> None:
-        """Write no more in some rows: the environment gets token 0 there, and nothing is computed.
+        """Write no more in some rows: nothing is computed there.
+
+        An environment that can (`TextGenVectorEnv.hold`) leaves them as they are. Others get token
+        0 there, and what they make of it is not looked at.
 
         Args:
             rows: Which, bool (n,).
         """
         stay = np.logical_not(rows[self._rows])
         if not stay.all():
+            if self._holds:
+                self._env.env_method("hold", rows, indices=[0])
             self._sampler.keep(stay.nonzero()[0])
             self._rows = self._rows[stay]
+
+    def _written_only(
+        self, rewards: NDArray[np.float32], dones: NDArray[np.bool_], infos: list[dict[str, Any]]
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
+        """What an environment answered, of rows that are left out nothing."""
+        written = np.zeros(len(dones), np.bool_)
+        written[self._rows] = True
+        answers = [info if row else {} for row, info in zip(written, infos, strict=True)]
+        return np.where(written, rewards, np.float32(0)), dones & written, answers
 
     def _place(self, rows: NDArray[np.intp]) -> None:
         """Take the texts of rows as they were observed."""

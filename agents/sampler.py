@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from agents.policy import TransformerPolicyMixin
+from agents.language_policy import LanguagePolicy
 from agents.sampling import draw
 
 
@@ -38,10 +38,11 @@ class Sampler:
 
     Attributes:
         policy: The policy.
+        num_rows: Rows that were not forgotten.
     """
 
-    def __init__(self, policy: TransformerPolicyMixin, num_rows: int) -> None:
-        self.policy = policy
+    def __init__(self, policy: LanguagePolicy, num_rows: int) -> None:
+        self.policy, self.num_rows = policy, num_rows
         self._reader = policy.reader_class(policy.backbone, num_rows)
 
     def begin(
@@ -58,7 +59,7 @@ class Sampler:
 
     def sample(self, *, deterministic: bool = False) -> Draw:
         """Draw the next token of every row, or take the likeliest; without writing it."""
-        logits = self.policy.sampling.warp(self._reader.seen.logits)
+        logits = self.policy.next_logits(self._reader.seen)
         if deterministic:
             tokens = logits.argmax(-1)
             log_probs = logits.log_softmax(-1).gather(1, tokens[:, None])[:, 0]
@@ -72,9 +73,9 @@ class Sampler:
 
     def values(self) -> Tensor:
         """What the critic says of every row as it stands, float32 (n,)."""
-        values: Tensor = self.policy.value_net(self._reader.seen.hidden)
-        return values[:, 0]
+        return self.policy.state_values(self._reader.seen)
 
     def keep(self, rows: NDArray[np.intp]) -> None:
         """Forget all rows but these, (k,), ascending; they become rows 0 to k - 1."""
         self._reader.keep(rows)
+        self.num_rows = len(rows)

@@ -33,6 +33,11 @@ class SequenceBatch:
     tokens: Tensor
     places: NDArray[np.int64]
 
+    @property
+    def texts(self) -> Tensor:
+        """Of which of the b sequences each of the written tokens is, int64 (m,)."""
+        return self.predicted_at // self.input_ids.shape[1]
+
 
 def score(
     backbone: Backbone, sampling: Sampling, batch: SequenceBatch, logits_budget: int

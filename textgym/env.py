@@ -17,6 +17,7 @@ from textgym.progress import Progress
 from textgym.prompts import PromptTruncation
 from textgym.rewards import Every, RewardSpec, Timing
 from textgym.tokenizer import BUILTIN, Tokenizer
+from textgym.vocabulary import VocabularySpec
 
 METADATA: dict[str, Any] = {"render_modes": ["human", "ansi", "rgb_array"], "render_fps": 10}
 
@@ -31,7 +32,9 @@ class TextGenEnv(Progress, gym.Env[Observation, int]):
     its reward at once.
 
     ## Action Space
-    `Discrete(V)`: the id of the next token, V being the size of the tokenizer's vocabulary.
+    `Discrete(V)`: the id of the next token, V being the size of the tokenizer's vocabulary. With
+    `vocabulary` it is `textgym.vocabulary.Tokens(V)`, a `Discrete(V)` too, whose `allowed` ids are
+    the only ones that it holds and draws.
 
     ## Observation Space
     `Dict` of two arrays, named as a Hugging Face model's inputs:
@@ -94,6 +97,7 @@ class TextGenEnv(Progress, gym.Env[Observation, int]):
     | `timing`             | `"immediate"`    | or `"delayed"`                                    |
     | `every`              | `"token"`        | or `"word"`, `"sentence"`: how often to score     |
     | `tokenizer`          | `"builtin"`      | a model's name, directory, GGUF file or hub id    |
+    | `vocabulary`         | None             | tokens that may be written; None: all             |
     | `chat`               | None             | prompts as messages; None: if there is a template |
     | `templates`          | None             | ways to put a prompt; None: the task's own        |
     | `prompts`            | `"uniform"`      | how templates are chosen; `"bandit"`: by what pays |
@@ -103,6 +107,12 @@ class TextGenEnv(Progress, gym.Env[Observation, int]):
     | `budget_is_terminal` | False            | see Episode End                                   |
     | `prompt_truncation`  | `"error"`        | or `"left"`: keep the end of prompts too long     |
     | `render_mode`        | None             | `"human"`, `"ansi"` or `"rgb_array"`              |
+
+    ## Vocabulary
+    `vocabulary=["king", "love", 7]` lets nothing be written but the tokens of these texts, token 7,
+    and what ends a text; the path of a text file stands for all tokens in it. A word is taken as it
+    stands in a text, with a space before it: see `textgym.vocabulary.allowed_ids`. Fewer tokens are
+    sooner explored. Prompts, and what others answer, may hold any token.
 
     ## Prompts
     A tokenizer with a chat template belongs to a chat model: prompts are then messages, put by the
@@ -136,6 +146,7 @@ class TextGenEnv(Progress, gym.Env[Observation, int]):
         timing: Timing = "immediate",
         every: Every = "token",
         tokenizer: str | Tokenizer = BUILTIN,
+        vocabulary: VocabularySpec | None = None,
         chat: bool | None = None,
         templates: Sequence[str] | None = None,
         prompts: BanditSpec = "uniform",
@@ -156,6 +167,7 @@ class TextGenEnv(Progress, gym.Env[Observation, int]):
             timing=timing,
             every=every,
             tokenizer=tokenizer,
+            vocabulary=vocabulary,
             chat=chat,
             templates=templates,
             prompts=prompts,
@@ -197,7 +209,7 @@ class TextGenEnv(Progress, gym.Env[Observation, int]):
 
         Raises:
             gymnasium.error.ResetNeeded: If the episode has ended or none has begun.
-            ValueError: If the action is not a token id.
+            ValueError: If the action is not a token id, or that token may not be written.
             textgym.RewardError: If the reward failed.
         """
         process = self.process
@@ -232,7 +244,10 @@ class TextGenEnv(Progress, gym.Env[Observation, int]):
         return rendering.render(transcript, self.render_mode)
 
     def action_masks(self) -> NDArray[np.bool_]:
-        """Valid actions, bool (V,), for sb3-contrib's MaskablePPO: no special token but EOS."""
+        """Valid actions, bool (V,), for sb3-contrib's MaskablePPO: no special token but EOS.
+
+        With a `vocabulary` only those in it.
+        """
         return self.process.action_mask()
 
 

@@ -22,6 +22,7 @@ from textgym.tasks import Task
 from textgym.tokenizer import BUILTIN, Tokenizer
 from textgym.trials import Trials
 from textgym.turns import Reply, Turns, room_for_replies
+from textgym.vocabulary import Tokens, VocabularySpec, allowed_ids
 
 TaskSpec: TypeAlias = "str | Mapping[str, Any] | Task"
 """Whatever says which task is meant; JSON-able but for a task of one's own."""
@@ -45,7 +46,7 @@ class TextProcess:
         ended: Rows whose episode is over, or never began, bool (n,): the array of `completions`.
         reward: The weighted sum of rewards.
         observation_space: `Dict(input_ids, attention_mask)` of one row.
-        action_space: `Discrete(vocabulary)` of one row.
+        action_space: `Discrete(vocabulary)` of one row; `Tokens` if not all may be written.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class TextProcess:
         timing: Timing = "immediate",
         every: Every = "token",
         tokenizer: str | Tokenizer = BUILTIN,
+        vocabulary: VocabularySpec | None = None,
         chat: bool | None = None,
         templates: Sequence[str] | None = None,
         prompts: BanditSpec = "uniform",
@@ -116,6 +118,11 @@ class TextProcess:
         # With no dimension: numpy compares with an array in half the time of a Python number.
         self._vocab_size = np.array(vocab_size, np.uint64)
         self.action_space: spaces.Space[Any] = spaces.Discrete(vocab_size)
+        self._is_allowed: NDArray[np.bool_] | None = None
+        if vocabulary is not None:
+            allowed = allowed_ids(vocabulary, self.tokenizer, self.format.end_ids)
+            self.action_space = Tokens(vocab_size, allowed)
+            self._is_allowed = np.isin(np.arange(vocab_size), allowed)
         self.observation_space: spaces.Space[Any] = spaces.Dict(
             input_ids=spaces.Box(0, vocab_size - 1, (context_length,), np.int64),
             attention_mask=spaces.Box(0, 1, (context_length,), np.int8),
@@ -156,7 +163,7 @@ class TextProcess:
         """Actions as token ids, int64.
 
         Raises:
-            ValueError: If they are not whole numbers, or not in the vocabulary.
+            ValueError: If they are not whole numbers, not in the vocabulary, or not allowed.
         """
         if actions.dtype.kind not in "iu":
             raise ValueError(
@@ -170,6 +177,14 @@ class TextProcess:
             raise ValueError(
                 f"actions are token ids from 0 to {self.tokenizer.vocab_size - 1}, "
                 f"got {actions[unknown[0]]}."
+            )
+        if self._is_allowed is not None and not self._is_allowed[tokens].all():
+            token = tokens[~self._is_allowed[tokens]][0]
+            raise ValueError(
+                f"token {token} ({self.tokenizer.backend.id_to_token(token)!r}) is none of the "
+                f"{self._is_allowed.sum()} that may be written here. Take actions from "
+                "action_space.allowed, as a policy does that is made for this action space; or "
+                "give the environment another vocabulary."
             )
         return tokens
 
@@ -243,10 +258,14 @@ class TextProcess:
         return info
 
     def action_mask(self) -> NDArray[np.bool_]:
-        """Tokens that make sense in a text, bool (vocabulary,): ordinary ones, and what ends it."""
+        """Tokens that make sense in a text, bool (vocabulary,): ordinary ones, and what ends it.
+
+        Only those that are allowed.
+        """
         mask = np.ones(self.tokenizer.vocab_size, np.bool_)
         mask[list(self.tokenizer.special_ids)] = False
-        return mask | self.completions.is_end
+        mask |= self.completions.is_end
+        return mask if self._is_allowed is None else mask & self._is_allowed
 
     def transcript(self, row: int) -> Transcript:
         """A row's episode so far, as it is shown to people; needs `record_rewards`."""

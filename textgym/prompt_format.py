@@ -34,6 +34,14 @@ class PromptFormat(Protocol):
     def encode(self, example: Example) -> list[int]:
         """Token ids of a prompt."""
 
+    def encode_completion(self, example: Example, text: str) -> list[int]:
+        """Token ids that a model writes after a prompt to say a text and end its turn.
+
+        They are those that the tokenizer makes of prompt and text in one, where these begin with
+        the prompt's; a tokenizer that joins the two across their boundary is given the text alone.
+        Of a tokenizer without an end-of-text token the end is not said.
+        """
+
     def encode_reply(self, reply: str, turn_ids: Sequence[int], turn: str) -> list[int]:
         """Token ids that stand between a turn of the model and the next.
 
@@ -84,6 +92,11 @@ class PlainFormat:
         """See `PromptFormat`."""
         return self.tokenizer.encode(example.prompt)
 
+    def encode_completion(self, example: Example, text: str) -> list[int]:
+        """See `PromptFormat`."""
+        whole = self.tokenizer.encode(example.prompt + text)
+        return _completion(self.tokenizer, self.encode(example), whole, text)
+
     def encode_reply(self, reply: str, turn_ids: Sequence[int], turn: str) -> list[int]:
         """See `PromptFormat`."""
         line_end = "" if turn.endswith("\n") else "\n"
@@ -107,6 +120,12 @@ class ChatFormat:
         # The template writes the special tokens, that of the beginning among them.
         return self.original.encode_plain(self._template.render(example.messages))
 
+    def encode_completion(self, example: Example, text: str) -> list[int]:
+        """See `PromptFormat`."""
+        prompt = self._template.render(example.messages)
+        whole = self.original.encode_plain(prompt + text)
+        return _completion(self.tokenizer, self.original.encode_plain(prompt), whole, text)
+
     def encode_reply(self, reply: str, turn_ids: Sequence[int], turn: str) -> list[int]:
         """See `PromptFormat`."""
         ids = self.original.encode_plain(self._template.reply(reply))
@@ -125,3 +144,13 @@ class ChatFormat:
             return tokenizer.eos_token_id
         special = tokenizer.special_ids - {tokenizer.bos_token_id}
         return next((i for i in after if i in special), tokenizer.eos_token_id)
+
+
+def _completion(
+    tokenizer: Tokenizer, prompt_ids: list[int], whole_ids: list[int], text: str
+) -> list[int]:
+    """What follows the prompt in the token ids of prompt and text, and the end of the text."""
+    begins = whole_ids[: len(prompt_ids)] == prompt_ids
+    ids = whole_ids[len(prompt_ids) :] if begins else tokenizer.encode_plain(text)
+    eos = tokenizer.eos_token_id
+    return ids if eos is None else [*ids, eos]

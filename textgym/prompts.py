@@ -99,6 +99,7 @@ class Prompts:
         self._room = room
         self._truncation = truncation
         self._of_split = task.split(split)
+        self.group_by(1)
         self.restart()
         in_memory = isinstance(self._examples, tuple)
         encoded: dict[int, list[NDArray[np.int64]]] = {}
@@ -127,8 +128,14 @@ class Prompts:
         of_split = self._of_split
         self._examples = copy.deepcopy(of_split) if isinstance(of_split, Stream) else of_split
 
+    def group_by(self, size: int) -> None:
+        """From now on give each prompt that is drawn to so many episodes, one after another."""
+        self._group_size, self._copies = size, 0
+
     def draw(self, generators: Sequence[np.random.Generator]) -> list[Prompt]:
         """A prompt by each of the generators, all prompts being as likely."""
+        if self._group_size > 1:
+            return [self._draw_in_groups(generator) for generator in generators]
         if self.selection is None and self._prompts:
             prompts, count = self._prompts, len(self._prompts)
             # random() costs a tenth of integers(), and this is done for every episode.
@@ -175,6 +182,12 @@ class Prompts:
         """Tell the choice between templates that a drawn prompt was given up."""
         if self.selection is not None and prompt.template is not None:
             self.selection.forget(prompt.template)
+
+    def _draw_in_groups(self, generator: np.random.Generator) -> Prompt:
+        if not self._copies:
+            self._copied, self._copies = self._draw(generator), self._group_size
+        self._copies -= 1
+        return self._copied
 
     def _draw(self, generator: np.random.Generator) -> Prompt:
         if self._prompts:

@@ -22,6 +22,7 @@ from textgym.prompts import PromptTruncation
 from textgym.rewards import Every, RewardSpec, Timing
 from textgym.tokenizer import BUILTIN, Tokenizer
 from textgym.vector_infos import lay_out, take_out, tell
+from textgym.vocabulary import VocabularySpec
 
 StepResult: TypeAlias = tuple[
     Observation, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]
@@ -46,9 +47,9 @@ class TextGenVectorEnv(Progress, VectorEnv[Observation, NDArray[np.int64], NDArr
             so that a delayed reward is paid and the final info is given.
         render_mode: "ansi" or "rgb_array": `render` gives one text or picture a row; "human"
             prints the first row.
-        task, split, reward, timing, every, tokenizer, chat, templates, prompts, max_new_tokens, \
-context_length, stop, budget_is_terminal, prompt_truncation: As for `TextGenEnv`. All rows share \
-what is learned of templates.
+        task, split, reward, timing, every, tokenizer, vocabulary, chat, templates, prompts, \
+max_new_tokens, context_length, stop, budget_is_terminal, prompt_truncation: As for `TextGenEnv`. \
+All rows share what is learned of templates.
 
     Raises:
         ValueError: If an argument is refused; the message says what was expected.
@@ -64,6 +65,7 @@ what is learned of templates.
         timing: Timing = "immediate",
         every: Every = "token",
         tokenizer: str | Tokenizer = BUILTIN,
+        vocabulary: VocabularySpec | None = None,
         chat: bool | None = None,
         templates: Sequence[str] | None = None,
         prompts: BanditSpec = "uniform",
@@ -90,6 +92,7 @@ what is learned of templates.
             timing=timing,
             every=every,
             tokenizer=tokenizer,
+            vocabulary=vocabulary,
             chat=chat,
             templates=templates,
             prompts=prompts,
@@ -109,6 +112,7 @@ what is learned of templates.
         self._everyone = np.ones(num_envs, np.bool_)
         self._generators: list[tuple[np.random.Generator, int] | None] = [None] * num_envs
         self._begun = np.zeros(num_envs, np.bool_)
+        self._held = np.zeros(num_envs, np.bool_)
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -137,7 +141,9 @@ what is learned of templates.
             seed: None goes on with the generators; a number s seeds row i with s + i; a list has
                 a seed, or None, for each row.
             options: `reset_mask`, bool (n,), and the options of `TextGenEnv.reset` for all rows
-                that begin.
+                that begin. With `group_size` each prompt that is drawn goes to so many episodes,
+                one after another in the order in which they begin, until the next reset of all
+                rows.
 
         Raises:
             ValueError: If seeds, mask or options do not fit.
@@ -147,8 +153,12 @@ what is learned of templates.
             self.process.prompts.restart()
         options = dict(options or {})
         rows = self._all
+        group_size = as_count("option group_size", options.pop("group_size", 1))
         if "reset_mask" in options:
             (rows,) = self._checked_mask(options.pop("reset_mask")).nonzero()
+        else:
+            self.process.prompts.group_by(group_size)
+        self._held[rows] = False
         for row in rows.tolist():
             if seeds[row] is not None:
                 self._generators[row] = seeding.np_random(seeds[row])
@@ -156,11 +166,21 @@ what is learned of templates.
         self._begin(rows, options, infos)
         return observe(self.process.contexts), infos
 
+    def hold(self, rows: NDArray[np.bool_]) -> None:
+        """Leave rows as they are until they are reset: steps do nothing in them, and pay nothing.
+
+        For those who have enough texts and wait for the rest of them.
+
+        Args:
+            rows: Which, bool (n,).
+        """
+        self._held |= rows
+
     def step(self, actions: NDArray[np.int64]) -> StepResult:
         """Append a token to every row.
 
         Args:
-            actions: Token ids, whole numbers (n,).
+            actions: Ids of tokens that may be written, whole numbers (n,).
 
         Returns:
             Observation of arrays (n, L), rewards float64 (n,), terminated bool (n,), truncated
@@ -168,7 +188,7 @@ what is learned of templates.
 
         Raises:
             gymnasium.error.ResetNeeded: If a row has not begun, or is over under DISABLED.
-            ValueError: If the actions are not token ids, one a row.
+            ValueError: If the actions are not token ids, one a row, or one may not be written.
             textgym.RewardError: If a reward failed.
         """
         actions = np.asarray(actions)
@@ -179,13 +199,13 @@ what is learned of templates.
             )
         process = self.process
         infos: dict[str, Any] = {}
-        (over,) = process.ended.nonzero()
-        if len(over):
+        (over,) = (process.ended & ~self._held).nonzero()
+        if len(over) or self._held.any():
             rows, (rewards, terminated, truncated) = self._step_others(actions, over, infos)
         else:
             rows = self._all
             rewards, terminated, truncated = process.step(rows, process.as_tokens(actions))
-        (ended,) = process.ended.nonzero()
+        (ended,) = (process.ended & ~self._held).nonzero()
         if rows is self._all and not len(ended):
             infos = lay_out(process.step_info(), self._everyone)
         elif len(rows):
@@ -209,21 +229,23 @@ what is learned of templates.
     def _step_others(
         self, actions: NDArray[Any], over: Rows, infos: dict[str, Any]
     ) -> tuple[Rows, Transition]:
-        """A step as which the rows in `over` begin anew, if the mode says so.
+        """A step in which not all rows write: those in `over` begin anew, if the mode says so.
 
         Returns:
             The other rows, and the transition of all rows.
         """
-        if self.autoreset_mode is not AutoresetMode.NEXT_STEP or not self._begun.all():
+        begin_anew = self.autoreset_mode is AutoresetMode.NEXT_STEP and self._begun.all()
+        if len(over) and not begin_anew:
             raise gym.error.ResetNeeded(
                 f"rows {over.tolist()} are over or have not begun; call reset(), with "
                 "options={'reset_mask': mask} for some rows only."
             )
         n, process = self.num_envs, self.process
         transition = np.zeros(n), np.zeros(n, np.bool_), np.zeros(n, np.bool_)
-        (rows,) = np.logical_not(process.ended).nonzero()
+        (rows,) = np.logical_not(process.ended | self._held).nonzero()
         tokens = process.as_tokens(actions[rows])  # refused before anything is done
-        self._begin(over, {}, infos)
+        if len(over):
+            self._begin(over, {}, infos)
         if len(rows):
             for column, part in zip(transition, process.step(rows, tokens), strict=True):
                 column[rows] = part
@@ -237,9 +259,10 @@ what is learned of templates.
             if len(ended):
                 tell(infos, ended, process.final_info(ended), n)
             return
-        final_info = {**process.final_info(ended), **take_out(step_info, ended)}
-        if len(ended) < n:
-            infos.update(lay_out(step_info, ~process.ended))
+        goes_on = ~process.ended[rows]
+        final_info = {**process.final_info(ended), **take_out(step_info, ~goes_on)}
+        if goes_on.any():
+            tell(infos, rows[goes_on], take_out(step_info, goes_on), n)
         final_obs = observe_rows(process.contexts, ended)
         tell(infos, ended, {"final_obs": final_obs, "final_info": final_info}, n)
         self._begin(ended, {}, infos)

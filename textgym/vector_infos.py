@@ -30,16 +30,12 @@ def lay_out(columns: Mapping[str, Any], told: NDArray[np.bool_]) -> dict[str, An
     return infos
 
 
-def take_out(columns: Mapping[str, Any], rows: Rows) -> dict[str, Any]:
-    """The entries of some rows in columns of arrays, where 0 takes their place."""
-    taken: dict[str, Any] = {}
-    for key, column in columns.items():
-        if isinstance(column, dict):
-            taken[key] = take_out(column, rows)
-        else:
-            taken[key] = column[rows]
-            column[rows] = 0
-    return taken
+def take_out(columns: Mapping[str, Any], which: NDArray[np.bool_]) -> dict[str, Any]:
+    """Some of the entries in columns of k values, bool (k,)."""
+    return {
+        key: take_out(column, which) if isinstance(column, dict) else column[which]
+        for key, column in columns.items()
+    }
 
 
 def tell(infos: dict[str, Any], rows: Rows, columns: Mapping[str, Any], num_envs: int) -> None:

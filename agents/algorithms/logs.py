@@ -29,6 +29,7 @@ def log_episodes(logger: Logger, ended: Mapping[str, NDArray[np.float64]]) -> No
     logger.record("objective/entropy", mean["entropy"])
     if "kl" in mean:
         logger.record("objective/kl", mean["kl"])
+    if "penalty" in mean:
         logger.record("objective/non_score_reward", mean["penalty"])
         logger.record("objective/rlhf_reward", mean["score"] + mean["penalty"])
     logger.record("completions/mean_length", mean["length"])
@@ -46,15 +47,16 @@ def log_update(logger: Logger, mean: Mapping[str, float]) -> None:
     """
     logger.record("train/entropy_loss", -mean["entropy"])
     logger.record("train/policy_gradient_loss", mean["policy_loss"])
-    logger.record("train/value_loss", mean["value_loss"])
     logger.record("train/approx_kl", mean["last_approx_kl"])
     logger.record("train/loss", mean["last_loss"])
     logger.record("policy/approxkl_avg", mean["approx_kl"])
     logger.record("policy/entropy_avg", mean["entropy"])
     logger.record("loss/policy_avg", mean["policy_loss"])
-    logger.record("loss/value_avg", mean["value_loss"])
     logger.record("val/ratio", mean["ratio"])
     logger.record("val/ratio_var", max(mean["ratio_squared"] - mean["ratio"] ** 2, 0.0))
+    if "value_loss" in mean:
+        logger.record("train/value_loss", mean["value_loss"])
+        logger.record("loss/value_avg", mean["value_loss"])
     if "clip_fraction" in mean:
         logger.record("train/clip_fraction", mean["clip_fraction"])
         logger.record("policy/clipfrac_avg", mean["clip_fraction"])

@@ -19,8 +19,11 @@ class TokenBatch:
         values: Of the states in which they were drawn, with gradient.
         old_log_probs: Under the policy of the rollout.
         old_values: From the rollout.
+        ref_log_probs: Under the reference model; 0 if there is none.
         advantages: Normalised over the mini-batch, if that is wanted.
         returns: What the critic should say.
+        texts: Of which text each token is, int64 (m,), from 0. Tokens that stand after another's
+            answer are counted as a text of their own.
     """
 
     log_probs: Tensor
@@ -28,13 +31,25 @@ class TokenBatch:
     values: Tensor
     old_log_probs: Tensor
     old_values: Tensor
+    ref_log_probs: Tensor
     advantages: Tensor
     returns: Tensor
+    texts: Tensor
 
     @property
     def log_ratio(self) -> Tensor:
         """Logarithm of the probability now over that in the rollout."""
         return self.log_probs - self.old_log_probs
+
+    @property
+    def text_lengths(self) -> Tensor:
+        """Number of tokens of each token's text, (m,)."""
+        return torch.bincount(self.texts)[self.texts]
+
+    def sum_by_text(self, numbers: Tensor) -> Tensor:
+        """Sums of numbers (m,) over the tokens of each text, at each of its tokens, (m,)."""
+        sums = numbers.new_zeros(len(numbers)).index_add(0, self.texts, numbers)
+        return sums[self.texts]
 
 
 @dataclass(frozen=True)

@@ -112,6 +112,7 @@ FAMILIES = {
     "smollm3": {},
     "stablelm": {},
     "starcoder2": {"sliding_window": 4},
+    "textgym_recurrent": {"kind": "lstm"},  # ours
     "xglm": {"attention_heads": 4, "d_model": 32, "ffn_dim": 48, "num_layers": 2},
 }
 
@@ -132,6 +133,8 @@ def make_family():
     def make(family, **overrides):
         from transformers import AutoModelForCausalLM
         from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+        import agents.recurrent  # noqa: F401  # so that transformers knows it
 
         config = CONFIG_MAPPING[family](
             **{
@@ -296,9 +299,11 @@ def fill():
                 np.zeros(n, np.float32),
                 observed(texts),
                 begun,
+                np.arange(n),
             )
             buffer.add_step(step, starts, buffer.gamma)
             starts = dones
+        buffer.trim()
         buffer.compute_returns_and_advantage(rng.normal(size=n).astype(np.float32), dones)
         return history
 

@@ -124,10 +124,10 @@ def test_advantages_and_returns_are_those_of_sb3(make_buffer, seed, n_steps, n_e
     np.testing.assert_allclose(buffer.returns, stock.returns, atol=1e-5, rtol=1e-5)
 
 
-def test_a_token_takes_29_bytes_beside_its_prompt(make_buffer):
+def test_a_token_takes_30_bytes_beside_its_prompt(make_buffer):
     buffer, _ = make_buffer(0, 16, 4)
     arrays = {id(x): x for x in vars(buffer).values() if isinstance(x, np.ndarray)}
-    assert sum(x.nbytes for x in arrays.values()) == 29 * 16 * 4
+    assert sum(x.nbytes for x in arrays.values()) == 30 * 16 * 4
     for segment in buffer.segments:
         assert segment.context.dtype == np.int32
 
@@ -141,7 +141,7 @@ def test_an_emptied_buffer_remembers_nothing(make_buffer):
     observations = {"input_ids": np.full((4, 12), 7), "attention_mask": np.eye(4, 12, dtype=int)}
     observations["attention_mask"][:, 0] = 1
     buffer.begin(np.arange(4), observations)
-    buffer.pos = 3
+    buffer.pos, buffer.written[:3] = 3, True
     assert [(s.row, s.begin, s.end, s.context.tolist()) for s in buffer.segments] == [
         (0, 0, 3, [7]),
         (1, 0, 3, [7, 7]),
@@ -157,7 +157,7 @@ def test_a_text_that_only_begins_is_no_segment(make_buffer):
     observations = {"input_ids": np.full((2, 12), 7), "attention_mask": np.eye(2, 12, dtype=int)}
     observations["attention_mask"][:, 0] = 1
     buffer.begin(np.arange(2), observations)
-    buffer.pos = 3
+    buffer.pos, buffer.written[:3] = 3, True
     buffer.begin(np.array([1]), observations)
     assert [(s.row, s.begin, s.end) for s in buffer.segments] == [(0, 0, 3), (1, 0, 3)]
     assert len([*buffer.sequence_batches(buffer.segments, max_tokens=64)]) == 1

@@ -89,7 +89,13 @@ def test_without_gradients_nothing_is_kept(budget):
 
 @pytest.mark.parametrize("budget", [VOCABULARY, LOGITS_BUDGET])
 @pytest.mark.parametrize(
-    "sampling", [Sampling(), Sampling(temperature=0.7, top_k=4), Sampling(top_p=0.8)]
+    "sampling",
+    [
+        Sampling(),
+        Sampling(temperature=0.7, top_k=4),
+        Sampling(top_p=0.8),
+        Sampling(temperature=0.7, allowed=(1, 2, 5, 9)),  # some tokens are others
+    ],
 )
 def test_gradients_are_those_of_finite_differences(sampling, budget):
     *inputs, tokens = linear_head(torch.float64, scale=0.5)

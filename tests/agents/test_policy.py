@@ -26,7 +26,7 @@ from transformers import (
 
 import textgym
 from agents import MaskableTransformerPolicy, TransformerPolicy, make_sb3_vec_env
-from agents.policy import VALUE_HEAD_FILE
+from agents.language_policy import VALUE_HEAD_FILE
 from textgym.tokenizer import BUILTIN_DIRECTORY, Tokenizer
 
 gym.register_envs(textgym)
@@ -457,7 +457,7 @@ def test_a_failure_in_the_middle_leaves_what_was_saved(make_ppo, model_dir, monk
         raise OSError("no space left on device")
 
     shaken(policy)
-    monkeypatch.setattr("agents.policy.save_file", fails)
+    monkeypatch.setattr("agents.language_policy.save_file", fails)
     with pytest.raises(OSError, match="no space left"):
         policy.save_pretrained(model_dir)
     assert {path.name: path.read_bytes() for path in Path(model_dir).iterdir()} == before

@@ -1,4 +1,7 @@
+import copy
 import math
+import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -123,6 +126,76 @@ def test_a_token_that_was_drawn_stays_in(seed, temperature, top_k, top_p):
     assert (got[rows, taken] > NEVER).all()
 
 
+allowed_sets = st.sets(st.integers(0, 11), min_size=1)
+
+
+@given(
+    seed=seeds,
+    allowed=allowed_sets,
+    temperature=st.sampled_from([1.0, 0.5]),
+    top_k=st.sampled_from([0, 1, 3, 8]),
+    top_p=st.sampled_from([1.0, 0.5]),
+)
+def test_what_is_allowed_is_warped_as_if_there_was_nothing_else(
+    seed, allowed, temperature, top_k, top_p
+):
+    logits, ids = random_logits(seed, 4, 12), sorted(allowed)
+    before = logits.clone()
+    got = Sampling(temperature, top_k, top_p, ids).warp(logits)
+    expected = torch.full_like(logits, NEVER)
+    expected[:, ids] = Sampling(temperature, top_k, top_p).warp(logits[:, ids])
+    assert torch.equal(got, expected)
+    assert torch.equal(logits, before)
+
+
+@given(seed=seeds, allowed=allowed_sets, top_k=st.sampled_from([0, 2]))
+def test_a_token_that_is_not_allowed_stays_in_where_somebody_wrote_it(seed, allowed, top_k):
+    sampling = Sampling(0.5, top_k, allowed=allowed)
+    logits, rows = random_logits(seed, 4, 12), torch.arange(4)
+    taken = torch.randint(12, (4,), generator=torch.Generator().manual_seed(seed))
+    expected = sampling.warp(logits).clone()
+    expected[rows, taken] = logits[rows, taken] / 0.5
+    assert torch.equal(sampling.warp(logits, taken), expected)
+
+
+def test_only_what_is_allowed_is_drawn():
+    torch.manual_seed(0)
+    warped = Sampling(temperature=2.0, allowed=[1, 4, 5]).warp(random_logits(3, 6))
+    counts = drawn(warped[0], 100_000)
+    assert counts[[0, 2, 3]].tolist() == [0] * 3
+    assert surprise(counts[[1, 4, 5]], warped[0, [1, 4, 5]].softmax(-1)) < 4
+
+
+def test_what_a_rollout_masks_an_update_learns_through():
+    sampling = Sampling(allowed=[0, 2])
+    with torch.inference_mode():
+        sampling.warp(torch.zeros(1, 3))
+    logits = torch.zeros(2, 3, requires_grad=True)
+    sampling.warp(logits).sum().backward()
+    assert logits.grad.tolist() == [[1, 0, 1]] * 2
+
+
+def test_other_vocabularies_and_settings_have_masks_of_their_own():
+    sampling = Sampling(allowed=[0, 2])
+    for size in (3, 5, 3):
+        assert (sampling.warp(torch.zeros(1, size)) > NEVER).sum() == 2
+    hotter = replace(sampling, temperature=2.0)
+    assert torch.equal(hotter.warp(torch.ones(1, 3)), torch.tensor([[0.5, NEVER, 0.5]]))
+
+
+def test_allowed_tokens_are_part_of_what_it_is():
+    sampling = Sampling(0.7, 3, 0.9, torch.tensor([4, 2, 2]))
+    sampling.warp(torch.zeros(1, 7))
+    assert sampling.allowed == (2, 4)
+    assert sampling == Sampling(0.7, 3, 0.9, [2, 4])
+    assert sampling != Sampling(0.7, 3, 0.9)
+    assert hash(sampling) == hash(Sampling(0.7, 3, 0.9, [2, 4]))
+    for same in (copy.deepcopy(sampling), pickle.loads(pickle.dumps(sampling))):
+        assert same == sampling
+    assert sampling.settings() == {"temperature": 0.7, "top_k": 3, "top_p": 0.9}
+    assert Sampling(**sampling.settings()) == replace(sampling, allowed=None)
+
+
 def test_gradients_pass_what_stays_and_nothing_else():
     logits = random_logits(0, 3, 8).requires_grad_()
     warped = Sampling(temperature=0.5, top_k=3).warp(logits)
@@ -149,6 +222,8 @@ def test_entropy_of_a_filtered_distribution_is_a_number():
         ({"top_p": 0.0}, "top_p must be above 0 and at most 1, got 0.0"),
         ({"top_p": 1.1}, "top_p must be above 0 and at most 1, got 1.1"),
         ({"top_p": math.nan}, "top_p must be above 0 and at most 1, got nan"),
+        ({"allowed": []}, r"one token or more, .*or None for all tokens, got \[\]"),
+        ({"allowed": [3, -1]}, r"none of them below 0, .*got \[3, -1\]"),
     ],
 )
 def test_arguments_out_of_range_are_refused(arguments, message):

@@ -13,6 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
 
+from textgym.prompt_format import PlainFormat
+from textgym.tasks import Example
 from textgym.tokenizer import TextStream, Tokenizer
 
 EOS = "<|endoftext|>"
@@ -213,6 +215,15 @@ def test_metaspace_keeps_the_space_before_the_first_word() -> None:
 def test_metaspace_without_a_word_before() -> None:
     stream = METASPACE.stream(_ids(1))  # only the begin-of-text token
     assert stream.push([METASPACE.backend.token_to_id("▁world")]) == "world"
+
+
+def test_what_is_written_after_a_prompt_reads_as_it_is() -> None:
+    form, eos = PlainFormat(METASPACE), METASPACE.eos_token_id
+    prompt = METASPACE.encode("hello")
+    for text in (" world!", "world", "", "\n"):
+        ids = form.encode_completion(Example("hello"), text)
+        assert ids[-1] == eos
+        assert "".join(METASPACE.pieces(_ids(*prompt), ids)) == text
 
 
 def test_byte_tokens_show_a_character_when_it_is_whole() -> None:

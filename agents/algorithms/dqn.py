@@ -1,0 +1,231 @@
+"""Deep Q-learning on tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from stable_baselines3 import DQN
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.type_aliases import GymEnv, RolloutReturn, Schedule, TrainFreq
+from stable_baselines3.common.utils import FloatSchedule, should_collect_more_steps
+from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor
+from torch.nn import functional
+
+from agents.q_policy import LanguageQNetwork, TransformerQPolicy
+from agents.replay import TokenReplayBuffer
+from agents.rollout import Rollout
+from agents.sampler import Draw, Sampler
+
+
+class TokenDQN(DQN):
+    """DQN as Stable-Baselines3 has it (Mnih et al. 2015), for language models.
+
+    Stock `DQN(TransformerQPolicy, env)` reads the whole text again for every token that it
+    writes; this one keeps keys and values while it writes. Updates are the same: on the same
+    samples both take the same step.
+
+    Defaults are SB3's but for these:
+
+    TODO
+
+    Raises:
+        ValueError: If an argument is out of its range.
+        TypeError: If the policy is no `TransformerQPolicy`.
+    """
+
+    policy: TransformerQPolicy
+    q_net: LanguageQNetwork
+    q_net_target: LanguageQNetwork
+
+    def __init__(
+        self,
+        policy: type[TransformerQPolicy],
+        env: GymEnv | str,
+        learning_rate: float | Schedule = 1e-4,
+        buffer_size: int = 100_000,
+        learning_starts: int = 1_000,
+        batch_size: int = 128,
+        tau: float = 1.0,
+        gamma: float = 1.0,
+        train_freq: int | tuple[int, str] = 8,
+        gradient_steps: int = 4,
+        target_update_interval: int = 2_000,
+        sequence_length: int = 32,
+        epsilon: float | Schedule = 0.1,
+        double: bool = False,
+        max_grad_norm: float = 10.0,
+        handle_timeout_termination: bool = True,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: torch.device | str = "auto",
+        _init_setup_model: bool = True,
+    ) -> None:
+        if not (isinstance(policy, type) and issubclass(policy, TransformerQPolicy)):
+            raise TypeError(
+                f"TokenDQN trains a TransformerQPolicy, got {policy!r}. For other policies take "
+                "Stable-Baselines3's own DQN."
+            )
+        self.epsilon = epsilon
+        self.double = double
+        self.sequence_length = sequence_length
+        super().__init__(
+            policy,
+            env,
+            learning_rate,
+            buffer_size,
+            learning_starts,
+            batch_size,
+            tau,
+            gamma,
+            train_freq,
+            gradient_steps,
+            replay_buffer_class=TokenReplayBuffer,
+            replay_buffer_kwargs={"handle_timeout_termination": handle_timeout_termination},
+            target_update_interval=target_update_interval,
+            max_grad_norm=max_grad_norm,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            policy_kwargs=policy_kwargs,
+            verbose=verbose,
+            seed=seed,
+            device=device,
+            _init_setup_model=_init_setup_model,
+        )
+
+    def _setup_model(self) -> None:
+        super()._setup_model()
+        self.exploration_schedule = FloatSchedule(self.epsilon)
+        self.exploration_rate = self.exploration_schedule(self._current_progress_remaining)
+        allowed = getattr(self.action_space, "allowed", np.arange(self.q_net.backbone.num_tokens))
+        self._allowed = torch.as_tensor(allowed, device=self.device)
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "_allowed"]
+
+    def predict(
+        self,
+        observation: NDArray[Any] | dict[str, NDArray[Any]],
+        state: tuple[NDArray[Any], ...] | None = None,
+        episode_start: NDArray[Any] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[NDArray[Any], tuple[NDArray[Any], ...] | None]:
+        """The greedy tokens, or unless `deterministic` epsilon-greedy ones; see SB3."""
+        actions, state = self.policy.predict(observation, state, episode_start, True)
+        if not deterministic:
+            greedy = torch.as_tensor(actions, device=self.device)
+            actions = explored(greedy, self._allowed, self.exploration_rate).cpu().numpy()
+        return actions, state
+
+    def collect_rollouts(
+        self,
+        env: VecEnv,
+        callback: BaseCallback,
+        train_freq: TrainFreq,
+        replay_buffer: ReplayBuffer,
+        action_noise: ActionNoise | None = None,
+        learning_starts: int = 0,
+        log_interval: int | None = None,
+    ) -> RolloutReturn:
+        """Write tokens and store them; see SB3. Exploring is as epsilon says from the start."""
+        assert isinstance(self._last_obs, dict)
+        self.policy.set_training_mode(False)
+        sampler = EpsilonGreedySampler(self, env.num_envs)
+        rollout = Rollout(sampler, env, self._last_obs)
+        steps = episodes = 0
+        callback.on_rollout_start()
+        with self.policy.backbone.keeping_conversions():
+            while should_collect_more_steps(train_freq, steps, episodes):
+                step = rollout.step()
+                steps += 1
+                self.num_timesteps += env.num_envs
+                # Callbacks look for SB3's local variables.
+                actions, rewards, new_obs = step.actions, step.rewards, dict(step.new_observations)
+                dones, infos = step.dones, step.infos
+                callback.update_locals(locals())
+                if not callback.on_step():
+                    return RolloutReturn(steps * env.num_envs, episodes, continue_training=False)
+                self._update_info_buffer(infos, dones)
+                self._store_transition(replay_buffer, actions, new_obs, rewards, dones, infos)
+                self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
+                self._on_step()
+                for _ in range(int(dones.sum())):
+                    episodes += 1
+                    self._episode_num += 1
+                    if log_interval is not None and self._episode_num % log_interval == 0:
+                        self.dump_logs()
+        callback.on_rollout_end()
+        return RolloutReturn(steps * env.num_envs, episodes, continue_training=True)
+
+    def train(self, gradient_steps: int, batch_size: int = 100) -> None:
+        """Learn from samples of what was stored; see SB3."""
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        losses, values = [], []
+        for _ in range(gradient_steps):
+            q_values, targets = self._q_values_and_targets(batch_size)
+            loss = functional.smooth_l1_loss(q_values, targets)
+            self.policy.optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+            self.policy.optimizer.step()
+            losses.append(loss.item())
+            values.append(q_values.mean().item())
+        self._n_updates += gradient_steps
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        self.logger.record("train/loss", np.mean(losses))
+        self.logger.record("train/q_value", np.mean(values))
+
+    def _q_values_and_targets(self, batch_size: int) -> tuple[Tensor, Tensor]:
+        """Q-values of stored tokens, and what they should be, float32 (m, 1) each."""
+        assert isinstance(self.replay_buffer, TokenReplayBuffer)
+        steps = self.replay_buffer.draw(batch_size, self.sequence_length)
+        samples = self.replay_buffer.texts(*steps, self._vec_normalize_env)
+        ids, before, after = samples.input_ids, samples.before, samples.after
+        places = torch.cat([before, after], 1) if self.double else before
+        read = self.q_net.read(ids, places)
+        q_values, online_next_q = read[: before.shape[1]], read[before.shape[1] :]
+        with torch.no_grad():
+            next_q = self.q_net_target.read(ids, after)
+            choosing = online_next_q if self.double else next_q
+            next_values = next_q.gather(1, choosing.argmax(1, keepdim=True))
+            targets = samples.rewards + (1 - samples.dones) * self.gamma * next_values
+        return q_values.gather(1, samples.actions), targets
+
+
+class EpsilonGreedySampler(Sampler):
+    """A sampler that takes any token by chance, now and then, and else the best.
+
+    Args:
+        algorithm: Whose policy writes, and whose exploration rate, as it is by then, is taken.
+        num_rows: Number of rows, n.
+    """
+
+    def __init__(self, algorithm: TokenDQN, num_rows: int) -> None:
+        super().__init__(algorithm.policy, num_rows)
+        self._algorithm = algorithm
+
+    def sample(self, *, deterministic: bool = False) -> Draw:
+        """The next token of every row."""
+        greedy = super().sample(deterministic=True)
+        if deterministic:
+            return greedy
+        allowed, epsilon = self._algorithm._allowed, self._algorithm.exploration_rate
+        tokens = explored(greedy.tokens, allowed, epsilon)
+        probability = epsilon / len(allowed) + (1 - epsilon) * (tokens == greedy.tokens)
+        return Draw(tokens, probability.log(), greedy.values)
+
+
+def explored(greedy: Tensor, allowed: Tensor, epsilon: float) -> Tensor:
+    """Tokens of which each is, with a chance of epsilon, replaced by any that is allowed."""
+    explores = torch.rand(greedy.shape, device=greedy.device) < epsilon
+    anything = allowed[torch.randint(len(allowed), greedy.shape, device=greedy.device)]
+    return torch.where(explores, anything, greedy)
