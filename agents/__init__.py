@@ -3,23 +3,32 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from agents.algorithms.dqn import TokenDQN
     from agents.algorithms.ppo import TokenPPO
     from agents.maskable_policy import MaskableTransformerPolicy
     from agents.policy import TransformerPolicy
+    from agents.q_policy import TransformerQPolicy
+    from agents.replay import TokenReplayBuffer
     from agents.vec_env import VectorEnvBridge, make_sb3_vec_env
 
 _HOME = {
     "MaskableTransformerPolicy": "agents.maskable_policy",
+    "TokenDQN": "agents.algorithms.dqn",
     "TokenPPO": "agents.algorithms.ppo",
+    "TokenReplayBuffer": "agents.replay",
     "TransformerPolicy": "agents.policy",
+    "TransformerQPolicy": "agents.q_policy",
     "VectorEnvBridge": "agents.vec_env",
     "make_sb3_vec_env": "agents.vec_env",
 }
 
 __all__ = [
     "MaskableTransformerPolicy",
+    "TokenDQN",
     "TokenPPO",
+    "TokenReplayBuffer",
     "TransformerPolicy",
+    "TransformerQPolicy",
     "VectorEnvBridge",
     "make_sb3_vec_env",
 ]

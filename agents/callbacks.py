@@ -41,7 +41,8 @@ class EpisodeCollector(BaseCallback):
 
     def _on_step(self) -> bool:
         step = (self.locals[key] for key in ("actions", "rewards", "dones", "infos"))
-        self.episodes += self._recorder.add(*step).values()
+        rows = self.locals.get("rows")  # in which a token was written; SB3 knows of no others
+        self.episodes += self._recorder.add(*step, rows=rows).values()
         return True
 
 

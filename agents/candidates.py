@@ -11,7 +11,8 @@ from pathlib import Path
 from agents.config import RunConfig
 from agents.models import model_source
 from agents.run_directory import RunDirectory
-from agents.run_file import load_config
+from agents.run_file import load_config, read_settings
+from agents.supervised.config import SFTConfig
 from agents.validation import Best
 from textgym import models
 
@@ -63,9 +64,10 @@ def find(name: str) -> Candidate:
     run = RunDirectory(path)
     if run.config.is_file():
         if not run.model.is_dir():
+            command = read_settings(run.config).get("command", "train")
             raise FileNotFoundError(
                 f"{name} is a run without a {run.model.name}/: it was stopped before it wrote "
-                f"one. Go on with it: textgym train --resume {name}"
+                f"one. Go on with it: textgym {command} --resume {name}"
             )
         return Candidate(name, str(run.model), _settings(run))
     run = RunDirectory(path.resolve().parent)
@@ -75,6 +77,8 @@ def find(name: str) -> Candidate:
 
 def _settings(run: RunDirectory) -> RunConfig:
     """The settings of a run, with the template that was found best in it."""
+    if read_settings(run.config).get("command") == "sft":
+        return load_config(run.config, SFTConfig, "sft").as_run()
     config = load_config(run.config)
     best = Best.load(run.best) if run.best.is_file() else None
     found = None if best is None else best.templates

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from rich.console import Console
 from rich.markup import escape
@@ -19,44 +19,98 @@ from textgym import models, rewards, tasks
 from textgym.extras import MissingExtra
 from textgym.registry import did_you_mean
 
+if TYPE_CHECKING:
+    from agents.run_directory import RunDirectory
+
 # Each command imports what it needs: `textgym list` does not wait for torch.
+
+Config = TypeVar("Config")
+"""The settings of a command."""
 
 
 def train(arguments: list[str]) -> None:
     """Train a language model with a reward at every token."""
-    import tyro
-
     from agents.config import RunConfig
     from agents.run_directory import RunDirectory
-    from agents.run_file import load_config
     from agents.train import train as run
+
+    config, resumed = _settings(
+        RunConfig,
+        "train",
+        arguments,
+        RunDirectory.check_resumable,
+        ("total_timesteps", "device"),
+    )
+    run(config, resume=resumed)
+
+
+def sft(arguments: list[str]) -> None:
+    """Train a language model to write the references of a task, or a corpus."""
+    from agents.supervised.config import SFTConfig
+    from agents.supervised.sft import check_resumable
+    from agents.supervised.sft import sft as run
+
+    config, resumed = _settings(SFTConfig, "sft", arguments, check_resumable, ("device",))
+    run(config, resume=resumed)
+
+
+def run(arguments: list[str]) -> None:
+    """Run the stages that a file lists: pretrain, sft, train."""
+    import tyro
+
+    from agents.pipeline import PipelineConfig, run_pipeline
+
+    run_pipeline(tyro.cli(PipelineConfig, prog="textgym run", args=arguments))
+
+
+def _settings(
+    kind: type[Config],
+    command: str,
+    arguments: list[str],
+    check_resumable: Callable[[RunDirectory], None],
+    changeable: tuple[str, ...],
+) -> tuple[Config, bool]:
+    """The settings of a run, and whether it goes on with one that was stopped.
+
+    Args:
+        kind: The dataclass of the settings.
+        command: The command.
+        arguments: What was typed behind it.
+        check_resumable: Raises if a run cannot go on.
+        changeable: Settings that may be others when a run goes on.
+    """
+    import tyro
+
+    from agents.run_directory import RunDirectory
+    from agents.run_file import load_config
 
     resumed, arguments = _take(arguments, "--resume", "DIR")
     config_file, arguments = _take(arguments, "--config", "DIR/config.yaml")
-    default = RunConfig()
+    default: Any = tyro.MISSING_NONPROP
     if resumed is not None:
         directory = RunDirectory(Path(resumed))
-        directory.check_resumable()
-        default = replace(load_config(directory.config), output=directory.path)
+        check_resumable(directory)
+        settings: Any = load_config(directory.config, kind, command)
+        default = replace(settings, output=directory.path)
     elif config_file is not None:
-        default = load_config(Path(config_file))
-    config = tyro.cli(
-        RunConfig,
+        default = load_config(Path(config_file), kind, command)
+    options = " and ".join(f"--{name.replace('_', '-')}" for name in changeable)
+    config: Any = tyro.cli(
+        kind,
         default=default,
-        prog="textgym train",
+        prog=f"textgym {command}",
         args=arguments,
-        description=f"{RunConfig.__doc__} Also: --config FILE takes the settings of a run from "
+        description=f"{kind.__doc__} Also: --config FILE takes the settings of a run from "
         "its config.yaml; --resume DIR goes on with a run that was stopped, and takes only "
-        "--total-timesteps and --device beside it.",
+        f"{options} beside it.",
     )
-    if resumed is not None and config != replace(
-        default, total_timesteps=config.total_timesteps, device=config.device
-    ):
+    changed = {name: getattr(config, name) for name in changeable}
+    if resumed is not None and config != replace(default, **changed):
         raise ValueError(
-            "--resume takes only --total-timesteps and --device beside it: the run goes on with "
-            "its own settings. To change others, start a new run with --config and --model."
+            f"--resume takes only {options} beside it: the run goes on with its own settings. To "
+            "change others, start a new run with --config and --model."
         )
-    run(config, resume=resumed is not None)
+    return config, resumed is not None
 
 
 def _take(arguments: list[str], option: str, wants: str) -> tuple[str | None, list[str]]:
@@ -188,6 +242,13 @@ def _rewards() -> Entries:
         yield reward.name + reward.parameters, escape(reward.summary), f"[dim]{line}[/]"
 
 
+def _algorithms() -> Entries:
+    from agents.algorithms.by_name import ALGORITHMS
+
+    for name, algorithm in ALGORITHMS.items():
+        yield f"{name} ({algorithm.kind.__name__})", escape(algorithm.what)
+
+
 def _models() -> Entries:
     for name, what in models.describe().items():
         yield (name if name in models.names() else f"FILE{name}"), escape(what)
@@ -202,6 +263,7 @@ SECTIONS: dict[str, Callable[[], Entries]] = {
     "tasks": _tasks,
     "rewards": _rewards,
     "models": _models,
+    "algorithms": _algorithms,
 }
 
 
@@ -213,6 +275,7 @@ DOCUMENTATION: dict[str, Callable[[str], str]] = {
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "train": train,
+    "sft": sft,
     "eval": evaluate,
     "sample": sample,
     "prompts": prompts,
@@ -221,6 +284,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "list": list_names,
     "train-reward": train_reward,
     "pretrain": pretrain,
+    "run": run,
 }
 
 

@@ -2,74 +2,41 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal
 
 import tyro
-from tyro.constructors import PrimitiveConstructorSpec
 
-from textgym.templates import read_templates
+from agents import schedules
+from agents.algorithms.by_name import ALGORITHMS, NamedAlgorithm
+from agents.replay import TokenReplayBuffer
+from agents.schedules import ScheduleSpec
+from agents.specs import Spec, as_templates, as_vocabulary
 
+KL_COEF = 0.07
+"""What it costs to leave the model as it was, unless told otherwise."""
 
-def parse_spec(text: str) -> Any:
-    """A task or reward as people type it.
+_SCHEDULES = {"learning_rate", "clip_range", "ent_coef", "temperature", "epsilon"}
 
-    A name; JSON, `{"name": "length", "target": 20}`; or names with weights,
-    `sentiment=1,length=0.1`.
-    """
-    if text.lstrip().startswith(("{", "[")):
-        try:
-            return json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f"{text!r} is no JSON: {error}. Write for instance "
-                '{"name": "length", "target": 20}, in single quotes for the shell.'
-            ) from error
-    if "=" not in text:
-        return text
-    weights = {}
-    for part in text.split(","):
-        name, _, weight = part.partition("=")
-        try:
-            weights[name.strip()] = float(weight)
-        except ValueError as error:
-            raise ValueError(
-                f"{text!r}: {weight!r} is no weight of {name.strip()!r}. Write for instance "
-                "sentiment=1,length=0.1, or JSON for other parameters."
-            ) from error
-    return weights
-
-
-def as_templates(given: Sequence[str] | None) -> tuple[str, ...] | None:
-    """Templates as they are given: themselves, or the file that holds them.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        TypeError: If it is no list.
-        ValueError: If it is malformed.
-    """
-    if given is None:
-        return None
-    if isinstance(given, str):
-        raise TypeError(f"templates is a list of strings or of one file, got {given!r}.")
-    if len(given) == 1 and given[0].endswith((".txt", ".jsonl")) and "{" not in given[0]:
-        return tuple(template.text for template in read_templates(given[0]))
-    return tuple(given)
-
-
-Spec: TypeAlias = Annotated[
-    Any,
-    PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="NAME|JSON",
-        instance_from_str=lambda words: parse_spec(words[0]),
-        is_instance=lambda value: isinstance(value, (str, Mapping, Sequence)),
-        str_from_instance=lambda value: [value if isinstance(value, str) else json.dumps(value)],
-    ),
-]
+_ABOVE_ZERO = (
+    "total_timesteps",
+    "max_new_tokens",
+    "n_envs",
+    "n_steps",
+    "n_episodes",
+    "batch_size",
+    "n_epochs",
+    "max_grad_norm",
+    "eval_prompts",
+    "micro_batch_tokens",
+    "target_kl",
+    "target_kl_ref",
+    "lora_rank",
+    "lora_alpha",
+    "buffer_size",
+    "target_update_interval",
+)
 
 
 @dataclass(frozen=True)
@@ -86,6 +53,9 @@ class RunConfig:
     model: str = "builtin"
     """Language model to train: a name (see `textgym list models`), a local directory in Hugging
     Face layout, a run, which stands for its model/, a GGUF file, or a hub id."""
+    backbone: Spec | None = None
+    """A recurrent network from scratch instead, of which the model is only the tokenizer: "rnn",
+    "lstm", "gru", or JSON such as {"name": "lstm", "width": 256, "layers": 2}."""
     tokenizer: str | None = None
     """Tokenizer: as for the model; None takes the model's own."""
     chat: bool | None = None
@@ -111,6 +81,8 @@ class RunConfig:
     """Budget of a completion, in tokens."""
     context_length: int | None = None
     """Tokens that an observation holds; None for what the longest prompt needs."""
+    vocabulary: tuple[str, ...] | None = None
+    """Words whose tokens may be written, or one text file with them; None for all tokens."""
     stop: tuple[str, ...] | None = None
     """Strings that end a text; None for the task's own, in plain text."""
     budget_is_terminal: bool = True
@@ -119,42 +91,72 @@ class RunConfig:
     prompt_truncation: Literal["error", "left"] = "error"
     """What becomes of prompts that do not fit: refused, or only their end is kept."""
 
-    algo: Literal["ppo", "sb3-ppo", "sb3-a2c"] = "ppo"
-    """Algorithm: ours, or one of Stable-Baselines3, for comparison: tens of times slower, and
-    without a KL penalty."""
+    algo: Literal[
+        "ppo", "a2c", "reinforce", "grpo", "rloo", "dqn", "sb3-ppo", "sb3-a2c", "sb3-dqn"
+    ] = "ppo"
+    """Algorithm (see `textgym list algorithms`). Those of Stable-Baselines3 are for comparison:
+    tens of times slower, and without a KL penalty."""
     n_envs: int = 64
     """Texts written side by side."""
     n_steps: int = 32
-    """Tokens that each of them gets between updates."""
-    learning_rate: float = 1e-4
-    """Step size of the optimizer. The default suits the built-in model; larger ones want less,
-    about 1e-5; adapters want more, about 1e-3."""
-    batch_size: int = 512
-    """Tokens in a mini-batch (PPO); a whole rollout if that is smaller."""
-    n_epochs: int = 2
-    """Passes over the collected tokens in an update (PPO)."""
+    """Tokens that each of them gets between updates (ppo, a2c, dqn)."""
+    n_episodes: int | None = None
+    """Whole texts between updates (reinforce, grpo, rloo; ppo and a2c instead of n_steps). None
+    for one of each environment, and with ppo and a2c for n_steps."""
+    group_size: int = 8
+    """Texts of each prompt that are compared (grpo, rloo)."""
+    credit: Literal["token", "sequence"] = "token"
+    """Credit a token with what was paid from it on, or with all of its text (grpo, rloo)."""
+    baseline: bool = True
+    """Learn what to expect, and count only what is above it (reinforce)."""
+    learning_rate: ScheduleSpec | None = None
+    """Step size of the optimizer, or a schedule such as linear:1e-4:0. None is what suits the
+    built-in model; larger ones want less, about a tenth; adapters want more, about ten times."""
+    batch_size: int | None = None
+    """Tokens in a mini-batch (ppo, grpo, rloo, dqn); a whole rollout if that is smaller. None is
+    512, and 128 for dqn."""
+    n_epochs: int | None = None
+    """Passes over the collected tokens in an update (ppo, grpo, rloo, dqn). None is 2, and 1 for
+    dqn."""
     gamma: float = 1.0
     """Discount. At 1, immediate and delayed rewards are the same objective."""
-    gae_lambda: float = 0.9
-    """How far ahead a reward is credited: bias (0) against variance (1) of the advantages."""
-    clip_range: float = 0.2
-    """Clipping of the probability ratio (PPO)."""
-    ent_coef: float = 0.0
-    """Weight of the entropy bonus."""
+    gae_lambda: float | None = None
+    """How far ahead a reward is credited: bias (0) against variance (1) of the advantages (ppo,
+    a2c). None is 0.9."""
+    clip_range: ScheduleSpec = 0.2
+    """Clipping of the probability ratio (ppo, grpo, rloo), or a schedule."""
+    ent_coef: ScheduleSpec = 0.0
+    """Weight of the entropy bonus, or a schedule such as linear:0.01:0."""
     vf_coef: float = 0.5
-    """Weight of the value loss."""
+    """Weight of the value loss (ppo, a2c, reinforce)."""
     max_grad_norm: float = 0.5
     """Largest norm of a gradient."""
     target_kl: float | None = None
-    """Stop an update early at this approximate KL divergence (PPO)."""
+    """Stop an update early at this approximate KL divergence (ppo, grpo, rloo)."""
     kl_coef: float | None = None
     """What it costs to leave the model as it was: penalty on a token's reward for each nat by
-    which it became likelier. None is 0.07 for ppo; Stable-Baselines3's algorithms know none."""
+    which it became likelier. None is 0.07; Stable-Baselines3's algorithms and dqn know none."""
     target_kl_ref: float | None = None
     """Let kl_coef follow this KL divergence from the model as it was, in nats a text."""
+    sft_coef: float = 0.0
+    """Share of imitation in the loss: of the task's references, or of sft_corpus."""
+    sft_corpus: tuple[Path, ...] = ()
+    """Files and directories whose documents are imitated instead of references."""
+    epsilon: ScheduleSpec = "linear:0.3:0.02:0.5"
+    """Share of tokens that are drawn by chance (dqn), or a schedule."""
+    double: bool = False
+    """Choose the next token by one network and value it by the other (dqn)."""
+    buffer_size: int = 100_000
+    """Tokens that are remembered (dqn)."""
+    learning_starts: int = 2_048
+    """Tokens to write before the first update (dqn)."""
+    target_update_interval: int = 2_048
+    """Tokens between two updates of the target network (dqn)."""
 
-    temperature: float = 1.0
-    """Divides the logits, in writing and in learning."""
+    temperature: ScheduleSpec = 1.0
+    """Divides the logits, in writing and in learning. A schedule explores first and exploits then:
+    linear:1.3:0.8, stages:1.3:0.8:0.5 (of the run), or explore-then-exploit. The model is judged
+    at the last."""
     top_k: int = 0
     """Write only the k likeliest tokens; 0 for all."""
     top_p: float = 1.0
@@ -184,57 +186,94 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "templates", as_templates(self.templates))
-        above_zero = (
-            "total_timesteps",
-            "max_new_tokens",
-            "n_envs",
-            "n_steps",
-            "learning_rate",
-            "batch_size",
-            "n_epochs",
-            "clip_range",
-            "max_grad_norm",
-            "eval_prompts",
-            "temperature",
-            "micro_batch_tokens",
-        )
-        for name in above_zero:
-            _check(name, getattr(self, name), getattr(self, name) > 0, "above 0")
-        for name in ("seed", "ent_coef", "vf_coef", "top_k"):
-            _check(name, getattr(self, name), getattr(self, name) >= 0, "0 or above")
-        for name in ("gamma", "gae_lambda"):
-            _check(name, getattr(self, name), 0 <= getattr(self, name) <= 1, "from 0 to 1")
-        for name in ("target_kl", "target_kl_ref", "lora_rank", "lora_alpha"):
-            value = getattr(self, name)
-            _check(name, value, value is None or value > 0, "above 0")
-        _check(
-            "eval_every",
-            self.eval_every,
-            self.eval_every is None or self.eval_every >= 0,
-            "0 or above",
-        )
+        self._check_numbers()
         for name in ("lora_alpha", "lora_targets"):
             if self.lora_rank is None and getattr(self, name) is not None:
                 raise ValueError(
                     f"{name}={getattr(self, name)!r} is for adapters: give lora_rank, too."
                 )
-        _check("kl_coef", self.kl_coef, self.kl_coef is None or self.kl_coef >= 0, "0 or above")
-        for name in ("kl_coef", "target_kl_ref"):
-            value = getattr(self, name)
-            if self.algo != "ppo" and value is not None:
-                raise ValueError(
-                    f"{name}={value} is for --algo ppo: {self.algo} has no reference model."
-                )
-        _check("top_p", self.top_p, 0 < self.top_p <= 1, "above 0 and at most 1")
+        self._check_algorithm()
         rollout = self.n_envs * self.n_steps
         _check("n_envs * n_steps", rollout, rollout > 1, "above 1")
-        if self.algo == "sb3-ppo" and self.batch_size < rollout and rollout % self.batch_size:
-            fits = max(d for d in range(1, self.batch_size + 1) if rollout % d == 0)
+        batch_size = self._of_algorithm("batch_size")
+        if self.algo == "sb3-ppo" and batch_size < rollout and rollout % batch_size:
+            fits = max(d for d in range(1, batch_size + 1) if rollout % d == 0)
             raise ValueError(
-                f"batch_size={self.batch_size} does not divide a rollout of n_envs * n_steps = "
+                f"batch_size={batch_size} does not divide a rollout of n_envs * n_steps = "
                 f"{self.n_envs} * {self.n_steps} = {rollout} tokens, so that the last mini-batch "
                 f"of each pass would be smaller. Give batch_size={fits}, or other n_envs."
             )
+
+    def _check_numbers(self) -> None:
+        for name in _SCHEDULES:
+            spec = getattr(self, name)
+            if spec is None:
+                continue
+            try:
+                ends = schedules.initial(spec), schedules.final(spec)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
+            if name in ("ent_coef", "epsilon"):
+                _check(name, spec, min(ends) >= 0, "0 or above")
+            elif name == "learning_rate":
+                _check(name, spec, min(ends) >= 0 and max(ends) > 0, "above 0")
+            else:
+                _check(name, spec, min(ends) > 0, "above 0")
+        for name in _ABOVE_ZERO:
+            value = getattr(self, name)
+            _check(name, value, value is None or value > 0, "above 0")
+        for name in ("seed", "vf_coef", "top_k", "learning_starts", "kl_coef", "eval_every"):
+            value = getattr(self, name)
+            _check(name, value, value is None or value >= 0, "0 or above")
+        for name in ("gamma", "gae_lambda", "sft_coef"):
+            value = getattr(self, name)
+            _check(name, value, value is None or 0 <= value <= 1, "from 0 to 1")
+        _check("top_p", self.top_p, 0 < self.top_p <= 1, "above 0 and at most 1")
+        _check("group_size", self.group_size, self.group_size >= 2, "at least 2")
+
+    def _check_algorithm(self) -> None:
+        """Raise if a setting was given that the algorithm does not take."""
+        every = frozenset().union(*(named.settings for named in ALGORITHMS.values()))
+        for name in sorted(every - self.algorithm.settings):
+            value = getattr(self, name)
+            if value != type(self).__dataclass_fields__[name].default:
+                takers = [algo for algo, named in ALGORITHMS.items() if name in named.settings]
+                raise ValueError(
+                    f"{name}={value!r} is for --algo {', '.join(takers)}: {self.algo} does not "
+                    "take it."
+                )
+        if self.algorithm.is_stock and not isinstance(schedules.make(self.temperature), float):
+            raise ValueError(
+                f"temperature={self.temperature!r} is a schedule, and {self.algo} knows none. Give "
+                "a number, or one of this library's algorithms."
+            )
+        if "group_size" in self.algorithm.settings and self._episodes % self.group_size:
+            fits = max(self._episodes // self.group_size, 1) * self.group_size
+            raise ValueError(
+                f"{self._episodes} texts between updates are no whole groups of group_size="
+                f"{self.group_size}. Give n_episodes={fits}, or another group_size."
+            )
+        if self.sft_corpus and not self.sft_coef:
+            raise ValueError("sft_corpus is imitated with a sft_coef above 0; give that, too.")
+
+    @property
+    def algorithm(self) -> NamedAlgorithm:
+        """The algorithm."""
+        return ALGORITHMS[self.algo]
+
+    @property
+    def _episodes(self) -> int:
+        return self.n_envs if self.n_episodes is None else self.n_episodes
+
+    def _of_algorithm(self, name: str) -> Any:
+        """A setting, or if that is None what suits the algorithm."""
+        value = getattr(self, name)
+        return self.algorithm.defaults.get(name) if value is None else value
+
+    @property
+    def final_temperature(self) -> float:
+        """What divides the logits at the end of the run, and where the model is judged."""
+        return schedules.final(self.temperature)
 
     @property
     def validate_every(self) -> int:
@@ -255,21 +294,26 @@ class RunConfig:
             "tokenizer": self.tokenizer or self.model,
             "max_new_tokens": self.max_new_tokens,
             "context_length": self.context_length,
+            "vocabulary": as_vocabulary(self.vocabulary),
             "stop": self.stop,
             "budget_is_terminal": self.budget_is_terminal,
             "prompt_truncation": self.prompt_truncation,
         }
 
     def policy_kwargs(self) -> dict[str, Any]:
-        """Arguments of `TransformerPolicy`."""
+        """Arguments of the policy."""
+        network = {"model": self.model} if self.backbone is None else {"backbone": self.backbone}
+        drawing = {
+            "temperature": self.final_temperature,
+            "top_k": self.top_k,
+            "top_p": self.top_p,
+        }
         return {
-            "model": self.model,
+            **network,
             "lora": self.lora_kwargs(),
             "dtype": self.dtype,
             "gradient_checkpointing": self.gradient_checkpointing,
-            "temperature": self.temperature,
-            "top_k": self.top_k,
-            "top_p": self.top_p,
+            **(drawing if "top_k" in self.algorithm.settings else {}),
         }
 
     def lora_kwargs(self) -> dict[str, Any] | None:
@@ -284,35 +328,47 @@ class RunConfig:
         return lora
 
     def algorithm_kwargs(self) -> dict[str, Any]:
-        """Arguments of the algorithm."""
-        every = {
-            "learning_rate": self.learning_rate,
-            "n_steps": self.n_steps,
-            "gamma": self.gamma,
-            "gae_lambda": self.gae_lambda,
-            "ent_coef": self.ent_coef,
-            "vf_coef": self.vf_coef,
-            "max_grad_norm": self.max_grad_norm,
-            "seed": self.seed,
-            "device": self.device,
-            "policy_kwargs": self.policy_kwargs(),
-        }
-        ppo = {
-            "batch_size": min(self.batch_size, self.n_envs * self.n_steps),
-            "n_epochs": self.n_epochs,
-            "clip_range": self.clip_range,
-            "target_kl": self.target_kl,
-        }
-        ours = {
-            "kl_coef": 0.07 if self.kl_coef is None else self.kl_coef,
-            "target_kl_ref": self.target_kl_ref,
-            "micro_batch_tokens": self.micro_batch_tokens,
-        }
-        return {
-            "ppo": {**every, **ppo, **ours},
-            "sb3-ppo": {**every, **ppo},
-            "sb3-a2c": every,
-        }[self.algo]
+        """Arguments of the algorithm, but for the texts that it may imitate."""
+        named = self.algorithm
+        taken = {"learning_rate", "gamma", "max_grad_norm", *named.settings}
+        taken -= {"temperature", "top_k", "top_p", "sft_corpus"}
+        kwargs = {name: self._of_algorithm(name) for name in sorted(taken)}
+        for name in _SCHEDULES & kwargs.keys():
+            kwargs[name] = schedules.make(kwargs[name])
+        if "kl_coef" in kwargs and kwargs["kl_coef"] is None:
+            kwargs["kl_coef"] = KL_COEF
+        rollout = self.n_envs * self.n_steps
+        if "buffer_size" not in kwargs and "batch_size" in kwargs:
+            kwargs["batch_size"] = min(kwargs["batch_size"], rollout)
+        if "buffer_size" in kwargs:  # learns from old tokens, too, about as much of them
+            kwargs["train_freq"] = (kwargs.pop("n_steps"), "step")
+            passes = kwargs.pop("n_epochs") * rollout
+            kwargs["gradient_steps"] = max(passes // kwargs["batch_size"], 1)
+            epsilon = kwargs["epsilon"]
+            if named.is_stock:
+                del kwargs["epsilon"]
+                kwargs.update(_exploration(epsilon), replay_buffer_class=TokenReplayBuffer)
+        temperature = schedules.make(self.temperature)
+        if not isinstance(temperature, float):
+            kwargs["temperature"] = temperature
+        common = {"seed": self.seed, "device": self.device, "policy_kwargs": self.policy_kwargs()}
+        return {**kwargs, **common}
+
+
+def _exploration(epsilon: Any) -> dict[str, float]:
+    """A schedule of chance as Stable-Baselines3's DQN takes it."""
+    if isinstance(epsilon, float):
+        epsilon = schedules.Linear(epsilon, epsilon)
+    if not isinstance(epsilon, schedules.Linear):
+        raise ValueError(
+            f"epsilon={epsilon} is no linear schedule, and sb3-dqn takes no other. Give for "
+            "instance linear:0.3:0.02:0.5, or --algo dqn."
+        )
+    return {
+        "exploration_initial_eps": epsilon.start,
+        "exploration_final_eps": epsilon.end,
+        "exploration_fraction": epsilon.fraction,
+    }
 
 
 def _check(name: str, value: Any, fits: bool, expected: str) -> None:

@@ -66,17 +66,25 @@ class EpisodeRecorder:
         rewards: NDArray[Any],
         dones: NDArray[Any],
         infos: Sequence[Mapping[str, Any]],
+        *,
+        rows: NDArray[np.intp] | None = None,
     ) -> dict[int, Episode]:
-        """Take one step of every row, as SB3 gives it.
+        """Take one step, as SB3 gives it.
+
+        Args:
+            actions: A token a row.
+            rewards: What it was paid.
+            dones: Whether its episode ended.
+            infos: From the environment.
+            rows: In which a token was written, int (k,); None for all.
 
         Returns:
             The episodes that ended with it, by row.
         """
-        for row, (action, reward) in enumerate(
-            zip(actions.reshape(-1).tolist(), rewards.tolist(), strict=True)
-        ):
-            self._tokens[row].append(int(action))
-            self._rewards[row].append(reward)
+        tokens, paid = actions.reshape(-1).tolist(), rewards.tolist()
+        for row in range(len(tokens)) if rows is None else rows.tolist():
+            self._tokens[row].append(int(tokens[row]))
+            self._rewards[row].append(paid[row])
         ended = {}
         for row in np.flatnonzero(dones).tolist():
             info = infos[row]

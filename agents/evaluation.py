@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 
 from agents.episodes import Episode, EpisodeRecorder
-from agents.policy import TransformerPolicy
+from agents.language_policy import LanguagePolicy
 from agents.rollout import Rollout
 from agents.sampler import Sampler
 from agents.vec_env import make_sb3_vec_env
@@ -34,7 +34,7 @@ class Written:
 
 
 def evaluate(
-    policy: TransformerPolicy,
+    policy: LanguagePolicy,
     env_kwargs: Mapping[str, Any],
     prompts: Sequence[Mapping[str, Any]],
     *,
@@ -65,7 +65,7 @@ def evaluate(
 
 
 def write(
-    policy: TransformerPolicy,
+    policy: LanguagePolicy,
     env: VecEnv,
     prompts: Sequence[Mapping[str, Any]],
     *,
@@ -101,7 +101,7 @@ def write(
 
 
 def _write_portion(
-    policy: TransformerPolicy,
+    policy: LanguagePolicy,
     env: VecEnv,
     prompts: Sequence[Mapping[str, Any]],
     deterministic: bool,
@@ -120,12 +120,12 @@ def _write_portion(
     while len(episodes) < len(prompts):
         step = rollout.step()
         steps += 1
-        # What the environment begins next in rows that ended, and what it makes of those that are
-        # left out, is not wanted.
-        ended = recorder.add(step.actions, step.rewards, step.dones, step.infos)
-        episodes = {**{row: ended[row] for row in ended if row < len(prompts)}, **episodes}
+        # What an environment begins next in rows that ended is not wanted.
+        episodes.update(
+            recorder.add(step.actions, step.rewards, step.dones, step.infos, rows=step.rows)
+        )
         for row in step.begun.tolist():
-            if row < len(prompts) and row not in episodes:
+            if row not in episodes:
                 contexts[row].append((steps, _context(step.new_observations, row)))
         rollout.leave_out(step.dones)
     return [Written(episodes[row], contexts[row]) for row in range(len(prompts))]

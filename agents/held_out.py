@@ -5,23 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from agents.config import RunConfig
 from agents.episodes import Episode
 from agents.evaluation import evaluate
-from agents.policy import TransformerPolicy
+from agents.examples import first_examples
+from agents.language_policy import LanguagePolicy
 from textgym.rendering.transcript import count
-from textgym.tasks.base import Example, Stream, Task
-
-
-def first_examples(task: Task, split: str, most: int, seed: int) -> tuple[Example, ...]:
-    """The first examples of a split, at most so many; of a stream, some that the seed draws."""
-    examples = task.splits.get(split, ())
-    if isinstance(examples, Stream):
-        generator = np.random.default_rng(seed)
-        return tuple(examples.draw(generator) for _ in range(most))
-    return tuple(examples[index] for index in range(min(most, len(examples))))
+from textgym.tasks.base import Task
 
 
 class HeldOut:
@@ -44,14 +34,15 @@ class HeldOut:
         self.what = count(self.count, f"{split} prompt") + (f" ({why})" if why else "")
         self._rows = min(config.n_envs, self.count)
         self._seed = config.seed
+        self._temperature = config.final_temperature
         if chosen:
             task = replace(task, splits={split: chosen})
         self._env_kwargs = {**config.env_kwargs(split), "task": task, "prompts": "uniform"}
 
     def __call__(
-        self, policy: TransformerPolicy, templates: Sequence[str] | None = None
+        self, policy: LanguagePolicy, templates: Sequence[str] | None = None
     ) -> list[Episode]:
-        """One text for each of the prompts.
+        """One text for each of the prompts, at the temperature of the end of the run.
 
         Args:
             policy: Writes them.
@@ -60,4 +51,5 @@ class HeldOut:
         chosen = {} if templates is None else {"templates": templates}
         prompts = [{"prompt_index": index} for index in range(self.count)]
         env_kwargs = {**self._env_kwargs, **chosen}
-        return evaluate(policy, env_kwargs, prompts, rows=self._rows, seed=self._seed)
+        with policy.at_temperature(self._temperature):
+            return evaluate(policy, env_kwargs, prompts, rows=self._rows, seed=self._seed)

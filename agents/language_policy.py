@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,25 @@ class LanguagePolicy(BasePolicy):
     @abstractmethod
     def state_values(self, seen: NextToken) -> Tensor:
         """Values of the texts as they stand, float32 (n,)."""
+
+    def set_temperature(self, temperature: float) -> None:
+        """Divide the logits by another temperature from now on.
+
+        Raises:
+            ValueError: If this policy does not draw by chance.
+        """
+        if temperature != self.sampling.temperature:
+            raise ValueError(f"{type(self).__name__} has no temperature, got {temperature}.")
+
+    @contextmanager
+    def at_temperature(self, temperature: float) -> Iterator[None]:
+        """Divide the logits by another temperature for a while."""
+        before = self.sampling.temperature
+        self.set_temperature(temperature)
+        try:
+            yield
+        finally:
+            self.set_temperature(before)
 
     @cached_property
     def reader_class(self) -> Callable[[Backbone, int], Reader]:

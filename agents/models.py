@@ -156,6 +156,8 @@ def _check_causal(location: str) -> None:
         MODEL_FOR_MASKED_LM_MAPPING,
     )
 
+    import agents.recurrent  # noqa: F401  # so that transformers knows such models
+
     try:
         config: Any = AutoConfig.from_pretrained(location)
     except OSError:  # an adapter on the hub, or nothing; loading tells which
@@ -190,10 +192,18 @@ def with_lora(model: nn.Module, lora: bool | Mapping[str, Any]) -> nn.Module:
 
     Raises:
         MissingExtra: If PEFT is not installed.
-        ValueError: If the model has an adapter already, or an argument is refused.
+        ValueError: If the model has an adapter already, is a recurrent network, or an argument is
+            refused.
     """
     from transformers.pytorch_utils import Conv1D
 
+    from agents.recurrent import RecurrentForCausalLM
+
+    if isinstance(model, RecurrentForCausalLM):
+        raise ValueError(
+            "lora is for linear layers, and a recurrent network's are inside of its cells; leave "
+            "lora out, so that all of it is trained."
+        )
     peft = require("peft", extra="lora", wanted_by="lora")
     if has_adapter(model):
         raise ValueError("the model has an adapter already, which is trained on; leave lora out.")

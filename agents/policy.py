@@ -17,6 +17,7 @@ from agents.backbone import Backbone, DType, NextToken
 from agents.language_policy import LanguagePolicy, value_head
 from agents.log_probs import LOGITS_BUDGET
 from agents.models import ModelSpec
+from agents.recurrent.make import RecurrentSpec, make_recurrent
 from agents.sampling import Sampling
 from agents.scoring import SequenceBatch, score
 from textgym.tokenizer import BUILTIN
@@ -31,16 +32,30 @@ class CausalLMExtractor(BaseFeaturesExtractor):
     Args:
         observation_space: `Dict(input_ids, attention_mask)`.
         num_tokens: Size of the action space.
+        model: See `Backbone`.
+        backbone: A recurrent network to make in place of the model, or None; see `make_recurrent`.
         backbone_kwargs: See `Backbone`.
     """
 
     def __init__(
-        self, observation_space: spaces.Space[Any], num_tokens: int, **backbone_kwargs: Any
+        self,
+        observation_space: spaces.Space[Any],
+        num_tokens: int,
+        model: ModelSpec = BUILTIN,
+        backbone: RecurrentSpec | None = None,
+        **backbone_kwargs: Any,
     ) -> None:
         context_length = _checked_context_length(observation_space)
-        backbone = Backbone(num_tokens=num_tokens, context_length=context_length, **backbone_kwargs)
-        super().__init__(observation_space, features_dim=backbone.width)
-        self.backbone = backbone
+        if backbone is not None:
+            if model != BUILTIN:
+                raise ValueError(
+                    f"backbone={backbone!r} makes a model from scratch, and there is another one, "
+                    f"a {type(model).__name__}, for model. Give one of them only."
+                )
+            model = make_recurrent(backbone, num_tokens)
+        language_model = Backbone(model, num_tokens, context_length, **backbone_kwargs)
+        super().__init__(observation_space, features_dim=language_model.width)
+        self.backbone = language_model
 
     def forward(self, observations: dict[str, Tensor]) -> NextToken:
         """Features of a batch of observations (n, L), as SB3 gives them: in any number type.
@@ -87,6 +102,7 @@ class TransformerPolicyMixin(LanguagePolicy):
         lr_schedule: Schedule,
         model: ModelSpec = BUILTIN,
         *,
+        backbone: RecurrentSpec | None = None,
         lora: bool | Mapping[str, Any] | None = None,
         dtype: DType = "float32",
         gradient_checkpointing: bool = False,
@@ -107,6 +123,7 @@ class TransformerPolicyMixin(LanguagePolicy):
         self._sampling = Sampling(temperature, top_k, top_p, allowed)
         self._model_kwargs = {
             "model": model,
+            "backbone": backbone,
             "lora": lora,
             "dtype": dtype,
             "gradient_checkpointing": gradient_checkpointing,
@@ -216,6 +233,8 @@ class TransformerPolicy(TransformerPolicyMixin, ActorCriticPolicy):
             `save` stores this argument beside the weights: a module is stored twice, and a
             directory must still be there when `load` reads it
             (`custom_objects={"policy_kwargs": {"model": ...}}` if it moved).
+        backbone: Make a recurrent network from scratch in place of a model: "rnn", "lstm", "gru",
+            or with sizes, `{"name": "lstm", "width": 256, "layers": 1}`.
         lora: Train low-rank adapters and the value head only: arguments of `peft.LoraConfig`, or
             True for its defaults.
         dtype: "bfloat16" computes the transformer in it, by autocast; weights, head and losses

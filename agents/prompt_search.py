@@ -18,13 +18,13 @@ from rich.text import Text
 from stable_baselines3.common.vec_env import VecEnv
 
 from agents.candidates import find
-from agents.config import Spec
 from agents.devices import known_device
 from agents.judging.intervals import LEVEL
 from agents.policy import TransformerPolicy
 from agents.rollout import Rollout
 from agents.sampler import Sampler
 from agents.sampling import Sampling
+from agents.specs import Spec
 from agents.vec_env import make_sb3_vec_env
 from agents.wording import prompts_in_words, say
 from textgym import bandits, tasks

@@ -15,6 +15,8 @@ from agents.aligned_reader import AlignedReader
 from agents.attention import Reading, reading
 from agents.backbone import Backbone, NextToken
 from agents.cache import SlotCache
+from agents.recurrent import RecurrentForCausalLM
+from agents.recurrent_reader import RecurrentReader
 from agents.seen import MAX_TOKENS, nothing_seen, put, take
 from agents.short_attention import LONGEST, short_attention
 
@@ -180,7 +182,9 @@ class UncachedReader:
         return said
 
 
-ReaderClass: TypeAlias = "type[CachedReader] | type[AlignedReader] | type[UncachedReader]"
+ReaderClass: TypeAlias = (
+    "type[CachedReader] | type[AlignedReader] | type[RecurrentReader] | type[UncachedReader]"
+)
 
 
 @torch.no_grad()
@@ -194,25 +198,31 @@ def best_reader(backbone: Backbone) -> ReaderClass:
     reasons = []
     with backbone.exact():
         expected = _trial(UncachedReader(backbone, 2), backbone)
-        for reader_class in (CachedReader, AlignedReader):
+        for reader_class, whose in _candidates(backbone):
             try:
                 got = _trial(reader_class(backbone, 2), backbone)
             except _UNFIT as error:
-                reasons.append(f"raises {error!r}")
+                reasons.append(f"raises {error!r} with {whose}")
                 continue
             if backbone.agree(got, expected):
                 if reader_class is CachedReader:
                     backbone.pluggable = _reads_short_texts(backbone)
                 return reader_class
-            reasons.append("gives other logits")
+            reasons.append(f"gives other logits with {whose}")
     warnings.warn(
         f"the {backbone.name} cannot be read with a cache of rows of different lengths: it "
-        f"{reasons[0]} with ours and {reasons[1]} with transformers' own. Results are right, but "
-        "rollouts read the whole text again for every token, "
-        f"up to {backbone.context_length} times the work.",
+        f"{' and '.join(reasons)}. Results are right, but rollouts read the whole text again for "
+        f"every token, up to {backbone.context_length} times the work.",
         stacklevel=3,
     )
     return UncachedReader
+
+
+def _candidates(backbone: Backbone) -> list[tuple[ReaderClass, str]]:
+    """Readers that may serve a model, the fastest first, and whose cache each of them has."""
+    if isinstance(backbone.model, RecurrentForCausalLM):
+        return [(RecurrentReader, "its own state")]
+    return [(CachedReader, "ours"), (AlignedReader, "transformers' own")]
 
 
 _UNFIT = (

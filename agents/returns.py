@@ -105,8 +105,8 @@ def group_centred(
     J are the episodes of the group (Shao et al. 2024, "DeepSeekMath", section 4.1), with
     `leave_one_out` the others (Kool et al. 2019, "Buy 4 REINFORCE Samples, Get a Baseline for
     Free!"; Ahmadian et al. 2024, "Back to Basics"). The latter is a baseline that does not depend
-    on the episode, and so leaves the gradient's expectation as it is; the former shrinks it by
-    (G - 1) / G.
+    on the episode, and so leaves the gradient's expectation as it is; the former shrinks it, by
+    (k - 1) / k where k episodes are compared.
 
     Args:
         returns: Of g groups of G episodes, (g, G, L): of whole episodes (L = 1), or from each of

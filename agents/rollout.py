@@ -33,7 +33,7 @@ class Step:
         begun: Rows whose text does not go on from the one before: new episodes, and texts to
             which something else than the token was added. int (k,).
         rows: Rows in which a token was written, int (k,): all but those that were left out, where
-            actions and rewards are 0, infos empty, and nothing is done.
+            rewards are 0, infos empty, and nothing is done.
     """
 
     observations: Mapping[str, NDArray[Any]]
@@ -80,6 +80,7 @@ class Rollout:
         self._sampler = sampler
         self._rows = np.arange(env.num_envs)
         self._holds = env.has_attr("hold")
+        self._filler = int(getattr(env.action_space, "allowed", (0,))[0])
         self._observations = observations
         self._ids: NDArray[np.int64] = np.empty(observations["input_ids"].shape, np.int64)
         self._lengths = np.zeros(env.num_envs, np.int64)
@@ -105,7 +106,7 @@ class Rollout:
         # One transfer, and the only time that a device is waited for. float32 holds each id below
         # 2**24 exactly.
         tokens, log_probs, values = torch.stack([part.float() for part in drawn]).cpu().numpy()
-        actions = self._spread(tokens, np.int64)
+        actions = self._spread(tokens, np.int64, self._filler)
         self._env.step_async(actions)
         self._sampler.append(drawn.tokens)
         new_observations, rewards, dones, infos = self._env.step_wait()
@@ -153,8 +154,8 @@ class Rollout:
     def leave_out(self, rows: NDArray[np.bool_]) -> None:
         """Write no more in some rows: nothing is computed there.
 
-        An environment that can (`TextGenVectorEnv.hold`) leaves them as they are. Others get token
-        0 there, and what they make of it is not looked at.
+        An environment that can (`TextGenVectorEnv.hold`) leaves them as they are. Others get a
+        token that is allowed, and what they make of it is not looked at.
 
         Args:
             rows: Which, bool (n,).
@@ -235,10 +236,12 @@ class Rollout:
                 values[row] = self._policy.predict_values(tensors).item()  # type: ignore[operator]
         return values
 
-    def _spread(self, of_slots: NDArray[Any], dtype: type[np.generic]) -> NDArray[Any]:
+    def _spread(
+        self, of_slots: NDArray[Any], dtype: type[np.generic], filler: int = 0
+    ) -> NDArray[Any]:
         """What belongs to the rows that are written in, in an array for all rows."""
         if len(self._rows) == self._env.num_envs:
             return of_slots.astype(dtype)
-        spread = np.zeros(self._env.num_envs, dtype)
+        spread = np.full(self._env.num_envs, filler, dtype)
         spread[self._rows] = of_slots
         return spread

@@ -15,6 +15,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import CSVOutputFormat, Logger, TensorBoardOutputFormat
 
 from agents.episodes import Episode
+from agents.evaluation import mean_score
 from textgym.files import atomic_write
 
 _STATES = ("reward_state", "template_state")
@@ -77,25 +78,40 @@ class RunDirectory:
         return self.path / "best.json"
 
     @property
+    def result(self) -> Path:
+        """What a run that has ended reached, in numbers."""
+        return self.path / "result.json"
+
+    @property
     def checkpoint(self) -> Path:
         """SB3's archive, with which a run that was stopped goes on."""
         return self.path / "checkpoint.zip"
 
-    def check_new(self) -> None:
-        """Raise if something is in the way of a new run here."""
+    @property
+    def state(self) -> Path:
+        """Weights and optimizer with which supervised learning that was stopped goes on."""
+        return self.path / "checkpoint.pt"
+
+    def check_new(self, command: str = "train") -> None:
+        """Raise if something is in the way of a new run of a command here."""
         if self.path.is_file():
             raise FileExistsError(f"--output {self.path} is a file; give a directory.")
         if self.config.exists():
             raise FileExistsError(
                 f"--output {self.path} holds a run already. Give another directory, or go on "
-                f"with that run: textgym train --resume {self.path}"
+                f"with that run: textgym {command} --resume {self.path}"
             )
 
-    def check_resumable(self) -> None:
-        """Raise if there is no run here that can go on."""
+    def check_resumable(self, *needed: Path) -> None:
+        """Raise if there is no run here that can go on.
+
+        Args:
+            needed: The files that it takes; none for those of a training with rewards.
+        """
         if not self.path.is_dir():
             raise FileNotFoundError(f"--resume {self.path}: there is no such directory.")
-        missing = [p for p in (self.config, self.before, self.checkpoint) if not p.is_file()]
+        needed = needed or (self.config, self.before, self.checkpoint)
+        missing = [path for path in needed if not path.is_file()]
         if missing:
             raise FileNotFoundError(
                 f"--resume {self.path}: there is no {missing[0].name} to go on with. Start the "
@@ -123,6 +139,25 @@ class RunDirectory:
         """Keep the texts from before training, for a run that is stopped and goes on."""
         records = [dataclasses.asdict(episode) for episode in episodes]
         atomic_write(self.before, json.dumps(records, ensure_ascii=False))
+
+    def save_result(
+        self, what: str, before: Sequence[Episode], after: Sequence[Episode], timesteps: int
+    ) -> None:
+        """Note what a training with rewards reached.
+
+        Args:
+            what: The prompts on which it was judged, in a few words.
+            before: What was written for them before training.
+            after: The same after it, by the model that was kept.
+            timesteps: Tokens that were written in training.
+        """
+        result = {
+            "what": what,
+            "score_before": mean_score(before),
+            "score_after": mean_score(after),
+            "timesteps": timesteps,
+        }
+        atomic_write(self.result, json.dumps(result, indent=1) + "\n")
 
     def load_before(self) -> list[Episode]:
         """The texts from before training."""

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import types
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Any,
+    Literal,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    overload,
+)
 
 import yaml
 
@@ -13,24 +24,55 @@ from agents.config import RunConfig
 from textgym.files import atomic_write
 from textgym.registry import did_you_mean
 
+Config = TypeVar("Config")
+"""A dataclass of settings, as a command takes them."""
 
-def save_config(config: RunConfig, path: Path) -> None:
-    """Write a run file for `textgym train --config`; the run's own directory is left out."""
-    values = {
-        key: list(value) if isinstance(value, tuple) else value
-        for key, value in dataclasses.asdict(config).items()
-        if key != "output"
-    }
+
+def save_config(config: Any, path: Path, command: str = "train") -> None:
+    """Write a run file for `--config` of a command; the run's own directory is left out."""
+    data = json.loads(json.dumps(dataclasses.asdict(config), default=str))  # paths as strings
+    values = {"command": command, **data}
+    values.pop("output", None)
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-    atomic_write(path, f"# textgym train --config {path.name} repeats this run.\n{text}")
+    atomic_write(path, f"# textgym {command} --config {path.name} repeats this run.\n{text}")
 
 
-def load_config(path: Path) -> RunConfig:
+@overload
+def load_config(path: Path) -> RunConfig: ...
+
+
+@overload
+def load_config(path: Path, kind: type[Config], command: str) -> Config: ...
+
+
+def load_config(path: Path, kind: type[Any] = RunConfig, command: str = "train") -> Any:
     """Read a run file; settings that it does not name have their defaults.
+
+    Args:
+        path: The file.
+        kind: The dataclass of the settings.
+        command: Whose run it is to be.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is not a YAML mapping of `RunConfig`'s fields, each of its type.
+        ValueError: If it is not a YAML mapping of the dataclass's fields, each of its type, or is
+            the file of another command.
+    """
+    values = read_settings(path)
+    found = values.pop("command", "train")
+    if found != command:
+        raise ValueError(
+            f"{path} is the run file of textgym {found}, and textgym {command} was asked for."
+        )
+    return as_config(kind, values, str(path))
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """A YAML file that is a mapping, as it stands.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no such file.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no run file {path}; expected the config.yaml of a run.")
@@ -40,16 +82,35 @@ def load_config(path: Path) -> RunConfig:
         raise ValueError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path}: expected a mapping of settings, got {values!r}.")
-    hints = get_type_hints(RunConfig)
+    return values
+
+
+def as_config(kind: type[Config], values: Mapping[str, Any], where: str) -> Config:
+    """Settings as their dataclass.
+
+    Args:
+        kind: The dataclass.
+        values: Settings as YAML gives them, by name.
+        where: Where they stand, for messages.
+
+    Raises:
+        ValueError: If a setting is unknown, not of its type or refused, or one is missing.
+    """
+    hints = get_type_hints(kind)
     settings: dict[str, Any] = {}
     for key, value in values.items():
         if key not in hints:
-            raise ValueError(f"{path}: no setting {key!r}; {did_you_mean(str(key), hints)}.")
+            raise ValueError(f"{where}: no setting {key!r}; {did_you_mean(str(key), hints)}.")
         try:
             settings[key] = _typed(value, hints[key])
         except TypeError as error:
-            raise ValueError(f"{path}: {key} is {error}, got {value!r}.") from error
-    return RunConfig(**settings)
+            raise ValueError(f"{where}: {key} is {error}, got {value!r}.") from error
+    fields: Any = dataclasses.fields(kind)  # type: ignore[arg-type]
+    for field in fields:
+        missing = (field.default, field.default_factory) == (dataclasses.MISSING,) * 2
+        if missing and field.name not in settings:
+            raise ValueError(f"{where}: {field.name} is missing.")
+    return kind(**settings)
 
 
 def _typed(value: Any, hint: Any) -> Any:

@@ -8,11 +8,12 @@ from typing import Any
 from rich.console import Console
 
 from agents.candidates import Candidate, find
-from agents.config import RunConfig, Spec
+from agents.config import RunConfig
 from agents.devices import known_device
 from agents.evaluation import evaluate, mean_score
-from agents.held_out import first_examples
+from agents.examples import first_examples
 from agents.policy import TransformerPolicy
+from agents.specs import Spec
 from textgym import tasks
 from textgym.env import TextGenEnv
 from textgym.rendering import to_rich
@@ -79,14 +80,15 @@ def sample(config: SampleConfig, console: Console | None = None) -> None:
         env.action_space,
         lambda _: 0.0,
         model=candidate.source,
-        temperature=run.temperature if config.temperature is None else config.temperature,
+        temperature=run.final_temperature if config.temperature is None else config.temperature,
         top_k=run.top_k,
         top_p=run.top_p,
     ).to(device)
     prompts = [
         {"prompt_index": index} for index in range(num_prompts) for _ in range(config.num_samples)
     ]
-    episodes = evaluate(policy, env_kwargs, prompts, seed=config.seed, deterministic=config.greedy)
+    greedy = config.greedy or run.algorithm.is_greedy
+    episodes = evaluate(policy, env_kwargs, prompts, seed=config.seed, deterministic=greedy)
     for episode in episodes:
         transcript = episode.transcript(env.tokenizer)
         if env.process.format.is_chat:

@@ -13,7 +13,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from agents.config import Spec
+from agents.specs import Spec
 from textgym import rewards
 from textgym.files import atomic_write
 from textgym.registry import did_you_mean

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,31 +13,24 @@ import numpy as np
 from gymnasium import spaces
 from rich.console import Console
 from rich.markup import escape
-from stable_baselines3 import A2C, PPO
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.algorithms.ppo import TokenPPO
 from agents.callbacks import EpisodeCollector, LiveView, SampleLog
 from agents.candidates import find
 from agents.config import RunConfig
 from agents.devices import known_device
 from agents.held_out import HeldOut
-from agents.policy import TransformerPolicy
+from agents.language_policy import LanguagePolicy, language_policy
 from agents.report import described, write_report
 from agents.run_directory import Checkpoint, RunDirectory, restore_progress
 from agents.run_file import save_config
+from agents.supervised.demonstrations import Demonstrations
 from agents.validation import Best, Validation, best_template
 from agents.vec_env import make_sb3_vec_env
 from agents.wording import prompts_in_words, rewards_in_words, say
 from textgym.process import TextProcess
 from textgym.tokenizer import Tokenizer
-
-ALGORITHMS: dict[str, type[OnPolicyAlgorithm]] = {
-    "ppo": TokenPPO,
-    "sb3-ppo": PPO,
-    "sb3-a2c": A2C,
-}
 
 
 def train(config: RunConfig, console: Console | None = None, *, resume: bool = False) -> Path:
@@ -75,8 +68,8 @@ def train(config: RunConfig, console: Console | None = None, *, resume: bool = F
     )
     env = make_sb3_vec_env("TextGen-v0", config.n_envs, env_kwargs=config.env_kwargs())
     process: TextProcess = env.get_attr("process")[0]
-    algorithm = _algorithm(config, env, run, resume)
-    policy = _policy(algorithm)
+    algorithm = _algorithm(config, env, process, run, resume)
+    policy = language_policy(algorithm.policy)
     task = process.task
     test, validation = HeldOut(config, task, "test"), HeldOut(config, task, "validation")
     if not test.count:
@@ -116,6 +109,7 @@ def train(config: RunConfig, console: Console | None = None, *, resume: bool = F
         algorithm.learn(
             max(config.total_timesteps - first, 0),
             callback=callbacks,
+            log_interval=config.n_envs if config.algorithm.is_greedy else 1,  # episodes; rollouts
             reset_num_timesteps=not resume,
         )
         finished = True
@@ -143,6 +137,7 @@ def train(config: RunConfig, console: Console | None = None, *, resume: bool = F
         )
     templates = best_template(process) if best is None else best.templates
     after = test(keeper.kept(algorithm.num_timesteps), templates)
+    run.save_result(test.what, before, after, algorithm.num_timesteps)
     write_report(run, test.what, before, after, process, best, console)
     say(console, f"model    {run.model}")
     if config.lora_rank is not None:
@@ -157,7 +152,7 @@ class _Keeper:
     """Saves the model of a run: the best by validation, or without it the last."""
 
     def __init__(
-        self, config: RunConfig, policy: TransformerPolicy, tokenizer: Tokenizer, run: RunDirectory
+        self, config: RunConfig, policy: LanguagePolicy, tokenizer: Tokenizer, run: RunDirectory
     ) -> None:
         self.chooser: Validation | None = None
         self._config = config
@@ -181,7 +176,7 @@ class _Keeper:
         if self.best is None:
             self.save()
 
-    def kept(self, timesteps: int) -> TransformerPolicy:
+    def kept(self, timesteps: int) -> LanguagePolicy:
         """The policy whose model was saved.
 
         Args:
@@ -191,36 +186,51 @@ class _Keeper:
             return self._policy
         policy = self._policy
         assert isinstance(policy.action_space, spaces.Discrete)
-        return TransformerPolicy(
+        of_run = replace(self._config, model=str(self._run.model), backbone=None)
+        kept: Any = self._config.algorithm.policy
+        made: LanguagePolicy = kept(
             policy.observation_space,
             policy.action_space,
             lambda _: 0.0,
-            model=str(self._run.model),
-            dtype=policy.backbone.dtype,
-            **asdict(policy.sampling),
+            **{**of_run.policy_kwargs(), "lora": None},
         ).to(policy.device)
+        return made
 
 
 def _algorithm(
-    config: RunConfig, env: VecEnv, run: RunDirectory, resume: bool
-) -> OnPolicyAlgorithm:
+    config: RunConfig, env: VecEnv, process: TextProcess, run: RunDirectory, resume: bool
+) -> BaseAlgorithm:
     """The algorithm, new or as the run's checkpoint has it."""
-    kind = ALGORITHMS[config.algo]
+    named = config.algorithm
+    imitates: dict[str, Any] = {}
+    if config.sft_coef > 0:
+        imitates["sft_data"] = _to_imitate(config, process)
     if resume:
-        algorithm = kind.load(run.checkpoint, env=env, device=config.device)
+        algorithm = named.kind.load(run.checkpoint, env=env, device=config.device, **imitates)
         restore_progress(algorithm)
         run.forget_after(algorithm.num_timesteps)
     else:
-        algorithm = kind(TransformerPolicy, env, **config.algorithm_kwargs())
+        kind: Any = named.kind
+        algorithm = kind(named.policy, env, **config.algorithm_kwargs(), **imitates)
     # What goes on must not draw again the prompts and the tokens with which it began.
     algorithm.set_random_seed(_seed(config.seed, algorithm.num_timesteps))
     return algorithm
 
 
-def _policy(algorithm: OnPolicyAlgorithm) -> TransformerPolicy:
-    policy: Any = algorithm.policy
-    assert isinstance(policy, TransformerPolicy)
-    return policy
+def _to_imitate(config: RunConfig, process: TextProcess) -> Demonstrations:
+    """The texts of a mixed loss: of the task, as the environment puts its prompts, or a corpus."""
+    context_length = process.prompts.context_length
+    if config.sft_corpus:
+        return Demonstrations.of_corpus(config.sft_corpus, process.tokenizer, context_length)
+    return Demonstrations.of_task(
+        process.task,
+        "train",
+        process.format,
+        templates=[template.text for template in process.prompts.templates],
+        max_new_tokens=config.max_new_tokens,
+        context_length=context_length,
+        prompt_truncation=config.prompt_truncation,
+    )
 
 
 def _count(number: int) -> str:
@@ -240,21 +250,22 @@ def _seed(seed: int, timesteps: int) -> int:
 
 def _introduce(
     config: RunConfig,
-    policy: TransformerPolicy,
+    policy: LanguagePolicy,
     process: TextProcess,
     run: RunDirectory,
     console: Console,
 ) -> None:
-    weights = list(policy.parameters())
+    weights = [p for name, p in policy.named_parameters() if not name.startswith("q_net_target")]
     size, trained = (
         _count(sum(p.numel() for p in some))
         for some in (weights, [p for p in weights if p.requires_grad])
     )
     size += " parameters" + ("" if size == trained else f", {trained} of them trained")
+    model = config.model if config.backbone is None else f"{config.backbone} from scratch"
     reward = rewards_in_words(process.reward.current_weights)
     prompts = prompts_in_words(process.format.is_chat)
     console.print(
-        f"[bold]{config.algo.upper()}[/] trains [bold]{escape(config.model)}[/] "
+        f"[bold]{config.algo.upper()}[/] trains [bold]{escape(model)}[/] "
         f"({size}, on {policy.device}) on {escape(process.task.name)}: "
         f"{config.timing} [bold]{escape(reward)}[/] reward, writing to {escape(str(run.path))}\n"
         f"Prompts are {prompts}.",

@@ -105,7 +105,8 @@ class TokenOnPolicyAlgorithm(OnPolicyAlgorithm):
     averages_over: ClassVar[Literal["tokens", "texts"]] = "tokens"
     """What the sum of a mini-batch's losses is divided by the number of."""
     whole_episodes: ClassVar[bool] = False
-    """Whether `n_episodes` is the number of environments unless it is given."""
+    """Whether returns are of whole episodes, one of each environment unless `n_episodes` is given,
+    and end with them: nothing is expected after texts that were cut."""
     penalizes_reward: ClassVar[bool] = True
     """Whether `kl_coef` is a penalty on rewards; otherwise the policy loss has it."""
 
@@ -295,6 +296,7 @@ class TokenOnPolicyAlgorithm(OnPolicyAlgorithm):
         if self.n_episodes is not None:
             ending = AfterEpisodes(self.n_episodes, env.num_envs)
             rollout.leave_out(ending.unwanted)
+        after_cuts = 0.0 if self.whole_episodes else self.gamma
         paid: list[NDArray[np.float32]] = []
         goes_on = True
         with self.policy.backbone.keeping_conversions():
@@ -308,7 +310,7 @@ class TokenOnPolicyAlgorithm(OnPolicyAlgorithm):
                 callback.update_locals(locals())
                 goes_on = callback.on_step()
                 self._update_info_buffer(infos, dones)
-                rollout_buffer.add_step(step, self._last_episode_starts, self.gamma)
+                rollout_buffer.add_step(step, self._last_episode_starts, after_cuts)
                 self._last_obs, self._last_episode_starts = dict(new_obs), dones
                 paid.append(rewards)
                 enough = ending.take(dones)

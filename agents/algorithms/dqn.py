@@ -24,19 +24,70 @@ from agents.sampler import Draw, Sampler
 
 
 class TokenDQN(DQN):
-    """DQN as Stable-Baselines3 has it (Mnih et al. 2015), for language models.
+    r"""DQN as Stable-Baselines3 has it (Mnih et al. 2015), for language models, many times faster.
 
-    Stock `DQN(TransformerQPolicy, env)` reads the whole text again for every token that it
-    writes; this one keeps keys and values while it writes. Updates are the same: on the same
-    samples both take the same step.
+    $$ Q(s, a) \to r + \gamma \max_{a'} Q_{target}(s', a') $$
+
+    Stock `DQN(TransformerQPolicy, env)` reads the whole text again for every token that it writes,
+    and for every step that it learns from. This one keeps keys and values while it writes, and
+    learns from steps that come one after another, so that it reads a text once for all of its
+    steps. Given the same samples both take the same update.
 
     Defaults are SB3's but for these:
 
-    TODO
+    * `gamma=1`: with it, paying at every token or at the end is one and the same objective. Give
+      the environment `budget_is_terminal=True`, or nothing holds the value of cut texts in place.
+    * `buffer_size=100_000`, of `TokenReplayBuffer`: tokens, each of which is stored once.
+    * `batch_size=512`, `train_freq=8`, `gradient_steps=2`, `target_update_interval=1_000`,
+      `learning_starts=1_000`: environments are many, and a sequence of steps costs little more
+      than one step.
+    * `epsilon=0.1` from the start, and until learning starts, too: tokens that are drawn by chance
+      alone make no text to learn from. Each row tosses a coin of its own; SB3 tosses one for all.
+    * Adam's epsilon is 1e-5.
+
+    There is no `n_steps` and no other `replay_buffer_class`.
+
+    Args:
+        policy: `TransformerQPolicy`. What belongs to the network is in `policy_kwargs`: `model`,
+            `q_scale`, `lora`, `dtype`, `gradient_checkpointing`.
+        env: `TextGen-v0` or any environment with its observations, single, or an SB3 vector
+            environment such as `make_sb3_vec_env` makes. Few tokens of a large vocabulary are
+            tried by chance: its argument `vocabulary` leaves out all others.
+        learning_rate: Step size of the optimizer, or a schedule of the remaining progress.
+        buffer_size: Tokens that are kept, of all environments together.
+        learning_starts: Tokens that are written before the first update.
+        batch_size: Steps of a mini-batch.
+        tau: Share of the trained network in the target network's update; 1 copies it.
+        gamma: Discount.
+        train_freq: Tokens that each environment gets between updates; see SB3.
+        gradient_steps: Mini-batches of an update.
+        target_update_interval: Tokens, of all environments together, between updates of the target
+            network.
+        sequence_length: Steps of a mini-batch that come one after another. 1 for steps that have
+            nothing to do with each other, as SB3 draws them: less alike, and each costs a text.
+        epsilon: Chance of a token that is drawn evenly from all that are allowed, or a schedule of
+            the remaining progress, such as those of `agents.schedules`.
+        double: Let the trained network choose the token whose value the target network gives
+            (van Hasselt et al. 2016, https://arxiv.org/abs/1509.06461), which overestimates less.
+        max_grad_norm: Largest norm of a gradient.
+        handle_timeout_termination: Whether a text that was cut counts as one that goes on.
+        stats_window_size: Episodes over which `rollout/` figures are averaged.
+        tensorboard_log: Directory for TensorBoard; None for none.
+        policy_kwargs: Arguments of the policy.
+        verbose: 1 prints a table after every fourth episode (`learn(log_interval=...)`).
+        seed: Seed of prompts, exploring and mini-batches.
+        device: "auto" (a GPU where there is one), "cpu", "cuda", ...
 
     Raises:
         ValueError: If an argument is out of its range.
         TypeError: If the policy is no `TransformerQPolicy`.
+
+    Example:
+        >>> from agents import TokenDQN, TransformerQPolicy, make_sb3_vec_env
+        >>> env_kwargs = {"budget_is_terminal": True}
+        >>> env = make_sb3_vec_env("TextGen-v0", n_envs=32, env_kwargs=env_kwargs)
+        >>> model = TokenDQN(TransformerQPolicy, env, 1e-4, epsilon=0.1, double=True)
+        >>> model = model.learn(20_000, log_interval=100)
     """
 
     policy: TransformerQPolicy
@@ -50,12 +101,12 @@ class TokenDQN(DQN):
         learning_rate: float | Schedule = 1e-4,
         buffer_size: int = 100_000,
         learning_starts: int = 1_000,
-        batch_size: int = 128,
+        batch_size: int = 512,
         tau: float = 1.0,
         gamma: float = 1.0,
         train_freq: int | tuple[int, str] = 8,
-        gradient_steps: int = 4,
-        target_update_interval: int = 2_000,
+        gradient_steps: int = 2,
+        target_update_interval: int = 1_000,
         sequence_length: int = 32,
         epsilon: float | Schedule = 0.1,
         double: bool = False,
@@ -74,6 +125,13 @@ class TokenDQN(DQN):
                 f"TokenDQN trains a TransformerQPolicy, got {policy!r}. For other policies take "
                 "Stable-Baselines3's own DQN."
             )
+        if not 1 <= sequence_length <= batch_size or sequence_length != int(sequence_length):
+            raise ValueError(
+                f"sequence_length must be a whole number from 1 to the batch_size of {batch_size}, "
+                f"got {sequence_length}."
+            )
+        if isinstance(epsilon, (int, float)) and not 0 <= epsilon <= 1:
+            raise ValueError(f"epsilon must be from 0 to 1, got {epsilon}.")
         self.epsilon = epsilon
         self.double = double
         self.sequence_length = sequence_length
@@ -106,7 +164,7 @@ class TokenDQN(DQN):
         self.exploration_schedule = FloatSchedule(self.epsilon)
         self.exploration_rate = self.exploration_schedule(self._current_progress_remaining)
         allowed = getattr(self.action_space, "allowed", np.arange(self.q_net.backbone.num_tokens))
-        self._allowed = torch.as_tensor(allowed, device=self.device)
+        self._allowed = torch.tensor(allowed, device=self.device)
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_allowed"]
@@ -135,7 +193,7 @@ class TokenDQN(DQN):
         learning_starts: int = 0,
         log_interval: int | None = None,
     ) -> RolloutReturn:
-        """Write tokens and store them; see SB3. Exploring is as epsilon says from the start."""
+        """Write tokens and store them; see SB3."""
         assert isinstance(self._last_obs, dict)
         self.policy.set_training_mode(False)
         sampler = EpsilonGreedySampler(self, env.num_envs)

@@ -66,15 +66,12 @@ class GroupAlgorithm(TokenOnPolicyAlgorithm):
         super().__init__(policy, env, learning_rate, **with_defaults({"vf_coef": 0.0}, settings))
 
     @abstractmethod
-    def _compare(
-        self, returns: NDArray[np.float32], totals: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
+    def _compare(self, returns: NDArray[np.float32]) -> NDArray[np.float32]:
         """Advantages of texts that are compared with others of their prompt.
 
         Args:
-            returns: What was paid from each token on, NaN behind the end, (groups, G, L); or of
+            returns: What was paid from each token on, NaN behind the end, (groups, G, L); or for
                 whole texts, L = 1.
-            totals: Of whole texts, (groups, G, 1).
 
         Returns:
             As many as there are returns.
@@ -104,13 +101,12 @@ class GroupAlgorithm(TokenOnPolicyAlgorithm):
         lines, positions = by_episode(buffer.returns, episodes)
         groups = lines.reshape(-1, self.group_size, lines.shape[1])
         totals = groups[..., :1]
-        compared = self._compare(groups if self.credit == "token" else totals, totals)
+        compared = self._compare(groups if self.credit == "token" else totals)
         compared = np.broadcast_to(compared, groups.shape).reshape(lines.shape)
         advantages = compared[episodes, np.where(buffer.written, positions, 0)]
         buffer.advantages = np.where(buffer.written, advantages, np.float32(0))
-        spread = totals.std(1)
-        self.logger.record("frac_reward_zero_std", float((spread < 1e-8).mean()))
-        self.logger.record("reward_std", float(spread.mean()))
+        self.logger.record("frac_reward_zero_std", float((totals.std(1) < 1e-8).mean()))
+        self.logger.record("reward_std", float(totals.std(ddof=1)))
 
     def _check_groups(self, episodes: NDArray[np.int64]) -> None:
         """Raise if the texts of a group do not begin with the same prompt."""

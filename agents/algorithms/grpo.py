@@ -25,9 +25,11 @@ class GRPO(GroupAlgorithm):
 
     With `credit="sequence"` this is what TRL's GRPOTrainer computes with `loss_type="bnpo"`, a
     mean over tokens. With `credit="token"`, for rewards that are paid at every token, $G_{i,t}$
-    is what a text was paid from its t-th token on, and the mean is over the texts of the group
-    that got as far; the paper's own way with rewards of steps (section 4.1.3) centres single
-    rewards instead of what is still to come, and thereby pays for length.
+    is what a text was paid from its t-th token on, the mean is over the texts of the group that got
+    as far, and the spread is that of all these differences; the paper's own way with rewards of
+    steps (section 4.1.3) centres single rewards instead of what is still to come, and thereby pays
+    for length. A mean that includes the text itself makes the gradient smaller, at the last
+    places of long texts more than at the first; `RLOO` is free of that.
 
     It assumes that texts of one prompt can be compared, and that prompts are at least worth
     several texts each. Take it where a critic is hard to learn or does not fit into memory.
@@ -38,11 +40,12 @@ class GRPO(GroupAlgorithm):
 
     penalizes_reward = False
 
-    def _compare(
-        self, returns: NDArray[np.float32], totals: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
-        spread: NDArray[np.float32] = totals.std(1, keepdims=True, ddof=1)
-        return group_centred(returns) / (spread + np.float32(1e-4))
+    def _compare(self, returns: NDArray[np.float32]) -> NDArray[np.float32]:
+        centred = group_centred(returns)
+        compared = np.isfinite(centred).sum((1, 2), keepdims=True)
+        squares = np.nansum(centred**2, (1, 2), keepdims=True)
+        spread: NDArray[np.float32] = np.sqrt(squares / (compared - 1)).astype(np.float32)
+        return centred / (spread + np.float32(1e-4))
 
     def _policy_loss(self, tokens: TokenBatch) -> tuple[Tensor, dict[str, Tensor]]:
         clip_range = self.clip_range(self._current_progress_remaining)

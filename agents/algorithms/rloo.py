@@ -38,9 +38,7 @@ class RLOO(GroupAlgorithm):
 
     averages_over = "texts"
 
-    def _compare(
-        self, returns: NDArray[np.float32], totals: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
+    def _compare(self, returns: NDArray[np.float32]) -> NDArray[np.float32]:
         return group_centred(returns, leave_one_out=True)
 
     def _policy_loss(self, tokens: TokenBatch) -> tuple[Tensor, dict[str, Tensor]]:

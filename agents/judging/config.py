@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from agents.candidates import Candidate
-from agents.config import RunConfig, Spec, as_templates
+from agents.config import RunConfig
 from agents.sampling import Sampling
+from agents.specs import Spec, as_templates, as_vocabulary
 
 OF_A_RUN = (
     "task",
@@ -19,6 +20,7 @@ OF_A_RUN = (
     "every",
     "max_new_tokens",
     "context_length",
+    "vocabulary",
     "stop",
     "prompt_truncation",
     "chat",
@@ -63,6 +65,8 @@ class EvalConfig:
     """Budget of a text, in tokens."""
     context_length: int | None = None
     """Tokens that a model is shown; None for what the longest prompt needs."""
+    vocabulary: tuple[str, ...] | None = None
+    """Words whose tokens may be written, or one text file with them."""
     stop: tuple[str, ...] | None = None
     """Strings that end a text."""
     prompt_truncation: Literal["error", "left"] | None = None
@@ -132,7 +136,10 @@ class EvalConfig:
         Raises:
             ValueError: If two runs differ in a setting that is not given.
         """
-        return {"task": RunConfig.task, **self._given_or_agreed(OF_A_RUN, candidates)}
+        settings = {"task": RunConfig.task, **self._given_or_agreed(OF_A_RUN, candidates)}
+        if "vocabulary" in settings:
+            settings["vocabulary"] = as_vocabulary(settings["vocabulary"])
+        return settings
 
     def sampling(self, candidates: Sequence[Candidate]) -> Sampling:
         """How texts are drawn: as is said here, or as by the runs of the candidates.
@@ -157,7 +164,8 @@ class EvalConfig:
 
 def _agreed(name: str, candidates: Sequence[Candidate]) -> Any:
     """The value that all runs have of a setting; None if there is no run."""
-    of_runs = [(c.name, getattr(c.run, name)) for c in candidates if c.run is not None]
+    name_at_end = "final_temperature" if name == "temperature" else name
+    of_runs = [(c.name, getattr(c.run, name_at_end)) for c in candidates if c.run is not None]
     for other, value in of_runs[1:]:
         if value != of_runs[0][1]:
             first, expected = of_runs[0]

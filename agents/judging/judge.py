@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -109,7 +109,7 @@ def evaluate_models(config: EvalConfig, console: Console | None = None) -> list[
             judgements += _judge(config, candidate, env_kwargs, sampling, len(examples), references)
     judgements = [_against_first(each, judgements) for each in judgements]
 
-    settings = {"reward": task.reward, **settings, **asdict(sampling)}
+    settings = {"reward": task.reward, **settings, **sampling.settings()}
     where = f"{len(examples)} prompts of split {config.split!r}"
     what = f"task {task.name}, reward {rewards_in_words(judgements[0].weights)}"
     say(console, f"{where}, {what}", "bold")
@@ -166,7 +166,7 @@ def _judge(
         lambda _: 0.0,
         model=candidate.source,
         dtype=config.dtype,
-        **asdict(sampling),
+        **sampling.settings(),
     ).to(references.device)
     process: TextProcess = env.get_attr("process")[0]
     tokenizer, weights = process.tokenizer, process.reward.current_weights

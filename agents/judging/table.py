@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -65,7 +64,7 @@ def notes(judgements: Sequence[Judgement], config: EvalConfig, sampling: Samplin
     """What has to be known to read the table, a line each."""
     yield from _prompts(judgements)
     if "sampled" in config.decodings and sampling != Sampling():
-        changed = {k: v for k, v in asdict(sampling).items() if v != getattr(Sampling, k)}
+        changed = {k: v for k, v in sampling.settings().items() if v != getattr(Sampling, k)}
         yield f"Drawn with {', '.join(f'{name} {value:g}' for name, value in changed.items())}."
     texts = "" if config.samples == 1 else f", with {config.samples} drawn texts for each"
     yield f"Intervals of {LEVEL:.0%} are over prompts{texts}."

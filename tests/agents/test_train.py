@@ -17,7 +17,7 @@ from textgym.tokenizer import Tokenizer
 
 SMALL = [
     "--total-timesteps", "128", "--n-envs", "8", "--n-steps", "8", "--max-new-tokens", "8",
-    "--n-epochs", "1", "--eval-prompts", "4",
+    "--eval-prompts", "4",
 ]  # fmt: skip
 
 

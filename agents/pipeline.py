@@ -1,0 +1,326 @@
+"""`textgym run`: several trainings, one after the other, from one file.
+
+    output: runs/pipeline
+    stages:
+      - pretrain: {corpus: [texts/], epochs: 3}
+      - sft: {task: {name: rewrite, path: pairs.tsv}, epochs: 3}
+      - train: {task: {name: rewrite, path: pairs.tsv}, total_timesteps: 40960}
+
+Each stage has the settings of its command. Its model is what the stage before it left, unless it
+names another.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from tyro.conf import Positional
+
+from agents.candidates import find
+from agents.config import RunConfig
+from agents.devices import known_device
+from agents.pretraining import PretrainConfig, pretrain
+from agents.pretraining.corpus import read_corpus
+from agents.pretraining.trainer import CHECKPOINT
+from agents.run_directory import RunDirectory
+from agents.run_file import as_config, read_settings
+from agents.supervised.config import SFTConfig
+from agents.supervised.demonstrations import with_reference
+from agents.supervised.sft import sft
+from agents.train import train
+from agents.wording import say
+from textgym import rewards, tasks
+from textgym.files import atomic_write
+from textgym.models import model_directory
+from textgym.registry import did_you_mean
+from textgym.tasks.base import Stream
+
+COPY = "pipeline.yaml"
+"""What the file is called in the output."""
+
+
+@dataclass(frozen=True)
+class PipelineConfig:
+    """Run the trainings that a file lists, one after the other, or go on where they were stopped.
+
+    The file names an output directory and stages, each a command with its settings: pretrain, sft
+    or train. All are checked before the first begins. The same command goes on with a pipeline
+    that was stopped: stages that are over are left out.
+    """
+
+    file: Positional[Path]
+    """The file, in YAML."""
+
+
+class Reached(NamedTuple):
+    """What a stage reached.
+
+    Attributes:
+        what: What was measured.
+        before: That before the stage; None if there was nothing to measure.
+        after: That of the model which it left; None if nothing was held out.
+    """
+
+    what: str
+    before: float | None
+    after: float | None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training of a pipeline.
+
+    Attributes:
+        command: The command: `pretrain`, `sft` or `train`.
+        config: Its settings.
+        directory: Where its model and its records go.
+        where: The stage in words, for messages.
+        given: The settings as the file has them.
+    """
+
+    command: str
+    config: Any
+    directory: Path
+    where: str
+    given: Mapping[str, Any]
+
+    @property
+    def done(self) -> bool:
+        """Whether it is over."""
+        if self.command == "pretrain":
+            return self._record.is_file() and not (self.directory / CHECKPOINT).exists()
+        return self._record.is_file()
+
+    def reached(self) -> Reached:
+        """What it reached, once it is over."""
+        return _STAGES[self.command].reached(json.loads(self._record.read_text("utf-8")))
+
+    @property
+    def _record(self) -> Path:
+        if self.command == "pretrain":
+            return self.directory / "training.json"
+        return RunDirectory(self.directory).result
+
+
+def run_pipeline(config: PipelineConfig, console: Console | None = None) -> list[Reached]:
+    """Run a pipeline, or what is left of it, and print what each stage reached.
+
+    Args:
+        config: Which.
+        console: Where to show progress; the terminal if None.
+
+    Returns:
+        What each stage reached.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If a stage cannot be run as the file says, before any begins; or if a stage
+            that has begun had other settings.
+        KeyboardInterrupt: Ctrl-C, after the stage has saved what it has.
+    """
+    console = console or Console()
+    output, stages = read_pipeline(config.file)
+    _check_unchanged(output, stages)
+    for number, stage in enumerate(stages):
+        if not stage.done:
+            _check(stage, [earlier.directory for earlier in stages[:number]])
+    output.mkdir(parents=True, exist_ok=True)
+    atomic_write(output / COPY, config.file.read_text(encoding="utf-8"))
+    for number, stage in enumerate(stages, start=1):
+        title = f"Stage {number} of {len(stages)}: {stage.command}, in {stage.directory}"
+        if stage.done:
+            say(console, f"{title}, is over", "bold")
+            continue
+        say(console, title, "bold")
+        try:
+            _STAGES[stage.command].run(stage, console)
+        except KeyboardInterrupt:
+            say(console, f"Go on with all: textgym run {shlex.quote(str(config.file))}")
+            raise
+    reached = [stage.reached() for stage in stages]
+    console.print(_table(stages, reached))
+    say(console, f"The last model: textgym sample --model {shlex.quote(str(stages[-1].directory))}")
+    return reached
+
+
+def read_pipeline(file: Path) -> tuple[Path, list[Stage]]:
+    """The output directory and the stages that a file names.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no such file; the message says what is wrong with which stage.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"no file {file}; expected a YAML file with output and stages.")
+    settings = read_settings(file)
+    for key in settings:
+        if key not in ("output", "stages"):
+            raise ValueError(f"{file}: no setting {key!r}; {did_you_mean(str(key), _KEYS)}.")
+    output, given = settings.get("output"), settings.get("stages")
+    if not isinstance(output, str):
+        raise ValueError(f"{file}: output is a directory, such as runs/pipeline, got {output!r}.")
+    if not isinstance(given, list) or not given:
+        raise ValueError(
+            f"{file}: stages is a list of commands with their settings, such as "
+            f"- sft: {{task: dialogue}}, got {given!r}."
+        )
+    stages: list[Stage] = []
+    for number, item in enumerate(given, start=1):
+        before = stages[-1].directory if stages else None
+        stages.append(_stage(item, f"{file}, stage {number}", Path(output), number, before))
+    return Path(output), stages
+
+
+_KEYS = ("output", "stages")
+
+
+def _stage(item: Any, where: str, output: Path, number: int, before: Path | None) -> Stage:
+    if not isinstance(item, dict) or len(item) != 1:
+        raise ValueError(f"{where}: expected one command with its settings, got {item!r}.")
+    ((command, given),) = item.items()
+    if command not in _STAGES:
+        raise ValueError(f"{where}: no command {command!r}; {did_you_mean(str(command), _STAGES)}.")
+    where = f"{where} ({command})"
+    given = {} if given is None else given
+    if not isinstance(given, dict):
+        raise ValueError(f"{where}: expected a mapping of settings, got {given!r}.")
+    if "output" in given:
+        raise ValueError(f"{where}: its output lies in that of all, {output}; leave it out.")
+    directory = output / f"{number}-{command}"
+    values = {**given, "output": str(directory)}
+    if before is not None and command != "pretrain" and given.get("backbone") is None:
+        values.setdefault("model", str(before))
+    try:
+        config = as_config(_STAGES[command].kind, values, "its settings")
+    except (TypeError, ValueError, OSError) as error:
+        raise ValueError(f"{where}: {error}") from error
+    return Stage(command, config, directory, where, given)
+
+
+def _check_unchanged(output: Path, stages: Sequence[Stage]) -> None:
+    """Raise if a stage that has begun had other settings, or if the output is something else."""
+    if output.is_file():
+        raise ValueError(f"output {output} is a file; give a directory.")
+    copy = output / COPY
+    if not copy.is_file():
+        there = [stage.directory for stage in stages if stage.directory.exists()]
+        if there:
+            raise ValueError(
+                f"{there[0]} is there already, and not of a pipeline. Give another output."
+            )
+        return
+    _, earlier = read_pipeline(copy)
+    for before, now in zip_longest(earlier, stages):
+        if before is None or not before.directory.exists():
+            continue
+        if now is None or (before.command, before.given) != (now.command, now.given):
+            raise ValueError(
+                f"{before.directory} was begun with other settings, which are in {copy}. Restore "
+                "them to go on, or give another output to begin anew."
+            )
+
+
+def _check(stage: Stage, directories: Sequence[Path]) -> None:
+    """Raise if a stage cannot begin, as far as that can be told before the others have ended."""
+    try:
+        known_device(stage.config.device)
+        _STAGES[stage.command].check(stage.config)
+        model = getattr(stage.config, "model", None)
+        if model is not None and Path(model) not in directories:
+            model_directory(find(model).source)
+    except (TypeError, ValueError, OSError) as error:
+        raise ValueError(f"{stage.where}: {error}") from error
+
+
+def _check_pretrain(config: PretrainConfig) -> None:
+    read_corpus(config.corpus)
+
+
+def _check_sft(config: SFTConfig) -> None:
+    if config.corpus:
+        read_corpus(config.corpus)
+        return
+    assert config.task is not None
+    task = tasks.make(config.task)
+    if not isinstance(task.split("train"), Stream):
+        with_reference(task, "train")
+
+
+def _check_train(config: RunConfig) -> None:
+    task = tasks.make(config.task)
+    rewards.make(
+        task.reward if config.reward is None else config.reward, config.timing, config.every
+    )
+
+
+def _pretrain(stage: Stage, console: Console) -> None:
+    going_on = (stage.directory / CHECKPOINT).exists()
+    pretrain(replace(stage.config, resume=going_on), console)
+
+
+def _sft(stage: Stage, console: Console) -> None:
+    run = RunDirectory(stage.directory)
+    sft(stage.config, console, resume=_goes_on(run, [run.config, run.state]))
+
+
+def _train(stage: Stage, console: Console) -> None:
+    run = RunDirectory(stage.directory)
+    train(stage.config, console, resume=_goes_on(run, [run.config, run.before, run.checkpoint]))
+
+
+def _goes_on(run: RunDirectory, needed: Iterable[Path]) -> bool:
+    """Whether a run was stopped and can go on; one that was stopped too early begins anew."""
+    if all(path.is_file() for path in needed):
+        return True
+    if run.config.is_file():
+        run.forget_after(0)
+        run.config.unlink()
+    return False
+
+
+def _pretrained(record: Mapping[str, Any]) -> Reached:
+    return Reached("held-out loss, nats a token", None, record["held_out_loss"])
+
+
+def _supervised(record: Mapping[str, Any]) -> Reached:
+    what = "held-out loss, nats a token"
+    return Reached(what, record["loss_before"], record["loss_after"])
+
+
+def _trained(record: Mapping[str, Any]) -> Reached:
+    return Reached(f"mean score, {record['what']}", record["score_before"], record["score_after"])
+
+
+class _Command(NamedTuple):
+    kind: type[Any]
+    check: Callable[[Any], None]
+    run: Callable[[Stage, Console], None]
+    reached: Callable[[Mapping[str, Any]], Reached]
+
+
+_STAGES: dict[str, _Command] = {
+    "pretrain": _Command(PretrainConfig, _check_pretrain, _pretrain, _pretrained),
+    "sft": _Command(SFTConfig, _check_sft, _sft, _supervised),
+    "train": _Command(RunConfig, _check_train, _train, _trained),
+}
+
+
+def _table(stages: Sequence[Stage], reached: Sequence[Reached]) -> Table:
+    table = Table(title="What each stage reached", title_justify="left")
+    for name in ("stage", "measured"):
+        table.add_column(name, overflow="fold")
+    for name in ("before", "after"):
+        table.add_column(name, justify="right")
+    for stage, (what, *figures) in zip(stages, reached, strict=True):
+        cells = ("" if figure is None else f"{figure:+.3f}" for figure in figures)
+        table.add_row(escape(stage.directory.name), escape(what), *cells)
+    return table
