@@ -120,7 +120,6 @@ def group_centred(
     count = np.isfinite(returns).sum(1, keepdims=True)
     total = np.nansum(returns, 1, keepdims=True)
     if leave_one_out:
-        centred: NDArray[np.float32] = returns - (total - returns) / np.maximum(count - 1, 1)
-    else:
-        centred = returns - total / np.maximum(count, 1)
+        total, count = total - returns, count - 1
+    centred: NDArray[np.float32] = (returns - total / np.maximum(count, 1)).astype(np.float32)
     return centred

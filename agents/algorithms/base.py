@@ -1,4 +1,4 @@
-"""The one collect and the one train loop of the algorithms that learn from their own texts."""
+"""The base of the algorithms that learn from their own texts, with the one train loop."""
 
 from __future__ import annotations
 
@@ -9,34 +9,25 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from stable_baselines3.common.buffers import RolloutBuffer
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
-from stable_baselines3.common.utils import FloatSchedule, explained_variance
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.utils import explained_variance
 from torch import Tensor
 
-from agents.algorithms.endings import AfterEpisodes, AfterSteps, Ending
-from agents.algorithms.logs import log_episodes, log_update
+from agents.algorithms.collect import TokenCollector
+from agents.algorithms.logs import log_update
 from agents.algorithms.settings import check_settings
 from agents.algorithms.token_batch import TokenBatch, TokenSums
 from agents.buffer import Segment, TokenRolloutBuffer
-from agents.episode_sums import EpisodeSums
 from agents.log_probs import LOGITS_BUDGET
-from agents.losses import adapted_kl_coef, approximate_kl, normalized, value_loss
+from agents.losses import approximate_kl, normalized, value_loss
 from agents.policy import TransformerPolicy
-from agents.reference import Reference
-from agents.rollout import Rollout
-from agents.sampler import Sampler
 from agents.supervised.cross_entropy import cross_entropy
 from agents.supervised.demonstrations import Demonstrations
 
 Algorithm = TypeVar("Algorithm", bound="TokenOnPolicyAlgorithm")
 
 
-class TokenOnPolicyAlgorithm(OnPolicyAlgorithm):
+class TokenOnPolicyAlgorithm(TokenCollector):
     """An SB3 on-policy algorithm that reads every text once.
 
     There is a cache in the rollout, and one pass a sequence in the update. `learn`, callbacks,
@@ -99,16 +90,8 @@ class TokenOnPolicyAlgorithm(OnPolicyAlgorithm):
         TypeError: If the policy is no `TransformerPolicy`.
     """
 
-    rollout_buffer: TokenRolloutBuffer
-    policy: TransformerPolicy
-
     averages_over: ClassVar[Literal["tokens", "texts"]] = "tokens"
     """What the sum of a mini-batch's losses is divided by the number of."""
-    whole_episodes: ClassVar[bool] = False
-    """Whether returns are of whole episodes, one of each environment unless `n_episodes` is given,
-    and end with them: nothing is expected after texts that were cut."""
-    penalizes_reward: ClassVar[bool] = True
-    """Whether `kl_coef` is a penalty on rewards; otherwise the policy loss has it."""
 
     def __init__(
         self,
@@ -185,17 +168,6 @@ class TokenOnPolicyAlgorithm(OnPolicyAlgorithm):
         if _init_setup_model:
             self._setup_model()
 
-    def _estimate_advantages(
-        self, last_values: NDArray[np.float32], last_dones: NDArray[np.bool_]
-    ) -> None:
-        """Fill `advantages` and `returns` of the buffer: generalised advantage estimates.
-
-        Args:
-            last_values: The critic's values of the states after the last step, (n,).
-            last_dones: Whether the last step ended its episode, (n,).
-        """
-        self.rollout_buffer.compute_returns_and_advantage(last_values, last_dones)
-
     @abstractmethod
     def _policy_loss(self, tokens: TokenBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """The actor's loss of each token, (m,), and numbers to log the means of, (m,) by name."""
@@ -203,18 +175,6 @@ class TokenOnPolicyAlgorithm(OnPolicyAlgorithm):
     def _value_loss(self, tokens: TokenBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """The critic's loss of each token, (m,), and numbers to log the means of, (m,) by name."""
         return value_loss(tokens.values, tokens.returns, tokens.old_values, None), {}
-
-    def _reset_options(self) -> dict[str, Any]:
-        """Options of the reset with which a rollout of whole episodes begins."""
-        return {}
-
-    def _setup_model(self) -> None:
-        super()._setup_model()
-        if self.whole_episodes and self.n_episodes is None:
-            self.n_episodes = self.n_envs
-        self._episode_sums = EpisodeSums(self.n_envs)
-        self._sampler = Sampler(self.policy, self.n_envs)
-        self.reference = Reference(self.policy).to(self.device) if self.kl_coef > 0 else None
 
     def _excluded_save_params(self) -> list[str]:
         own = ["reference", "_sampler", "_episode_sums", "sft_data"]
@@ -260,77 +220,6 @@ class TokenOnPolicyAlgorithm(OnPolicyAlgorithm):
             total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar
         )
 
-    def collect_rollouts(
-        self,
-        env: VecEnv,
-        callback: BaseCallback,
-        rollout_buffer: RolloutBuffer,
-        n_rollout_steps: int,
-    ) -> bool:
-        """Write `n_rollout_steps` tokens in every environment, or whole episodes; see SB3.
-
-        Returns:
-            Whether training goes on: False if a callback stopped it.
-        """
-        assert isinstance(rollout_buffer, TokenRolloutBuffer)
-        started, first = time.perf_counter(), self.num_timesteps
-        self.policy.set_training_mode(False)
-        if self._sampler.policy is not self.policy or self._sampler.num_rows < env.num_envs:
-            self._sampler = Sampler(self.policy, env.num_envs)
-        if self.temperature is not None:
-            self.policy.set_temperature(self._now(self.temperature))
-            self.logger.record("rollout/temperature", self.policy.sampling.temperature)
-        if self.n_episodes is not None:
-            env.set_options(self._reset_options())
-            self._last_obs = env.reset()  # type: ignore[assignment]
-            self._last_episode_starts = np.ones(env.num_envs, np.bool_)
-        assert isinstance(self._last_obs, dict)
-        assert self._last_episode_starts is not None
-        self._episode_sums.begin(self._last_episode_starts)
-        rollout_buffer.reset()
-        callback.on_rollout_start()
-
-        rollout = Rollout(self._sampler, env, self._last_obs)
-        rollout_buffer.begin(np.arange(env.num_envs), self._last_obs)
-        ending: Ending = AfterSteps(n_rollout_steps)
-        if self.n_episodes is not None:
-            ending = AfterEpisodes(self.n_episodes, env.num_envs)
-            rollout.leave_out(ending.unwanted)
-        after_cuts = 0.0 if self.whole_episodes else self.gamma
-        paid: list[NDArray[np.float32]] = []
-        goes_on = True
-        with self.policy.backbone.keeping_conversions():
-            while goes_on and not ending.over:
-                step = rollout.step()
-                self.num_timesteps += len(step.rows)
-                # Callbacks look for SB3's local variables.
-                n_steps, new_obs, rewards = len(paid), step.new_observations, step.rewards
-                dones, infos, rows = step.dones, step.infos, step.rows
-                actions, values, log_probs = step.actions, step.values, step.log_probs
-                callback.update_locals(locals())
-                goes_on = callback.on_step()
-                self._update_info_buffer(infos, dones)
-                rollout_buffer.add_step(step, self._last_episode_starts, after_cuts)
-                self._last_obs, self._last_episode_starts = dict(new_obs), dones
-                paid.append(rewards)
-                enough = ending.take(dones)
-                if enough.any() and not ending.over:
-                    rollout.leave_out(enough)
-            last_values = rollout.values(np.logical_not(dones) & (self.n_episodes is None))
-        rollout_buffer.trim()
-        seconds = time.perf_counter() - started
-        speed = (self.num_timesteps - first) / seconds
-        self.logger.record("time/rollout_tokens_per_second", speed)
-
-        self._score_again(rollout_buffer)
-        self._sum_up(rollout_buffer, np.stack(paid), dones)
-        if not goes_on:
-            return False
-        self._estimate_advantages(last_values, dones)
-        callback.update_locals(locals())
-        callback.on_rollout_end()
-        return True
-
     def train(self) -> None:
         """Learn from the rollout; see SB3."""
         started = time.perf_counter()
@@ -364,10 +253,6 @@ class TokenOnPolicyAlgorithm(OnPolicyAlgorithm):
         record("lr", self.policy.optimizer.param_groups[0]["lr"])
         seconds = time.perf_counter() - started
         record("time/update_tokens_per_second", every.count / seconds)
-
-    def _now(self, value: float | Schedule) -> float:
-        """What a number, or a schedule of the remaining progress, is by now."""
-        return FloatSchedule(value)(self._current_progress_remaining)
 
     def _gradients(self, segments: Sequence[Segment]) -> TokenSums:
         """Put the gradient of a mini-batch's mean loss into the parameters.
@@ -450,48 +335,3 @@ class TokenOnPolicyAlgorithm(OnPolicyAlgorithm):
             (self.sft_coef * loss).backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         self.logger.record_mean("loss/sft_avg", total.item())
-
-    @torch.no_grad()
-    def _score_again(self, buffer: TokenRolloutBuffer) -> None:
-        """Score what was written by reading it as an update does: one pass a rollout.
-
-        The reference model has seen nothing of it yet. And in bfloat16 a cache and a whole text
-        give probabilities that differ by some percent, which an update would take for a change
-        of the policy.
-        """
-        rounded = self.policy.backbone.dtype != "float32"
-        if not rounded and self.reference is None:
-            return
-        for batch in buffer.sequence_batches(buffer.segments, self.micro_batch_tokens):
-            scores: dict[str, Tensor] = {}
-            if rounded:
-                values, log_probs, _ = self.policy.evaluate_sequences(batch, self.logits_budget)
-                scores.update(values=values, log_probs=log_probs)
-            if self.reference is not None:
-                scores["ref_log_probs"] = self.reference.log_probs(
-                    self.policy.sampling, batch, self.logits_budget
-                )
-            for name, column in scores.items():
-                getattr(buffer, name).reshape(-1)[batch.places] = column.cpu().numpy()
-
-    def _sum_up(
-        self, buffer: TokenRolloutBuffer, paid: NDArray[np.float32], last_dones: NDArray[np.bool_]
-    ) -> None:
-        """Take the KL penalty from the rewards, and log the episodes that ended."""
-        length = buffer.written.astype(np.float32)
-        steps = {"score": paid, "entropy": -buffer.log_probs, "length": length}
-        if self.reference is not None:
-            steps["kl"] = buffer.log_probs - buffer.ref_log_probs
-            if self.penalizes_reward:
-                steps["penalty"] = -self.kl_coef * steps["kl"]
-                buffer.rewards += steps["penalty"]
-            self.logger.record("objective/kl_coef", self.kl_coef)
-        dones = np.concatenate([buffer.episode_starts[1:], last_dones[None]])
-        ended = self._episode_sums.add(steps, dones)
-        log_episodes(self.logger, ended)
-        self._episodes += len(ended["length"])
-        self.logger.record("episode", self._episodes)
-        if self.target_kl_ref is not None and len(ended["kl"]):
-            self.kl_coef = adapted_kl_coef(
-                self.kl_coef, float(ended["kl"].mean()), self.target_kl_ref
-            )

@@ -28,6 +28,8 @@ POSITIVE = (
 )
 FREE_TO_CHANGE = ("corpus", "output", "checkpoint_every", "sample_prompts", "device", "resume")
 """Fields that may differ when a run goes on: they do not change what it computes."""
+ADDED = ("backbone",)
+"""Fields that checkpoints of before do not have; they were made with today's defaults."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +45,16 @@ class PretrainConfig:
     """Most tokens that the tokenizer may have: 256 bytes, 2 special tokens, merges."""
     context: int = 256
     """Tokens that the model sees at once."""
+    backbone: Literal["transformer", "rnn", "lstm", "gru"] = "transformer"
+    """The network: a transformer of Llama's shape, or a recurrent one (one or two layers do)."""
     width: int = 192
     """Size of the hidden states."""
     layers: int = 4
-    """Number of transformer layers."""
+    """Number of layers."""
     heads: int = 6
-    """Attention heads of a layer; must divide the width into even parts."""
+    """Attention heads of a transformer's layer; must divide the width into even parts."""
     feed_forward: int = 512
-    """Inner size of the gated feed-forward blocks."""
+    """Inner size of a transformer's gated feed-forward blocks."""
     batch_size: int = 8
     """Windows of `context` tokens in an optimiser step."""
     epochs: float = 9.0
@@ -58,7 +62,7 @@ class PretrainConfig:
     learning_rate: float = 3e-3
     """Peak learning rate of AdamW, reached after the warm-up; then a cosine down to 2% of it."""
     weight_decay: float = 0.3
-    """Decoupled weight decay of the matrices (not of the norms)."""
+    """Decoupled weight decay of the matrices (not of norms and biases)."""
     warmup: int = 200
     """Steps of linear warm-up, a tenth of the run at most."""
     gradient_clip: float = 1.0
@@ -106,7 +110,7 @@ class PretrainConfig:
                 f"vocab_size is {self.vocab_size}; it must be at least {SMALLEST_VOCABULARY} "
                 f"(256 bytes and 2 special tokens)."
             )
-        if self.width % (2 * self.heads):
+        if self.backbone == "transformer" and self.width % (2 * self.heads):
             raise ValueError(
                 f"width is {self.width} and heads is {self.heads}; rotary positions need a width "
                 f"that is a multiple of 2 * heads = {2 * self.heads}."
@@ -120,6 +124,9 @@ class PretrainConfig:
     def identity(self, corpus_sha256: str) -> dict[str, Any]:
         """Everything that the result depends on: two runs may share a checkpoint if it is equal."""
         fixed = {name: v for name, v in self.as_data().items() if name not in FREE_TO_CHANGE}
+        for field in dataclasses.fields(self):
+            if field.name in ADDED and fixed[field.name] == field.default:
+                del fixed[field.name]
         return {**fixed, "corpus": corpus_sha256}
 
     def command_line(self) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import GenerationConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from textgym.files import atomic_directory
 
@@ -52,7 +52,7 @@ def train_tokenizer(documents: list[str], vocab_size: int) -> Tokenizer:
 
 def write_model_directory(
     output: Path,
-    model: LlamaForCausalLM,
+    model: PreTrainedModel,
     tokenizer: Tokenizer,
     record: dict[str, Any],
     license_name: str,
@@ -91,7 +91,7 @@ def write_model_directory(
             bos_token=END_OF_TEXT,
             eos_token=END_OF_TEXT,
             pad_token=PAD,
-            model_max_length=config.max_position_embeddings,
+            model_max_length=getattr(config, "max_position_embeddings", None),
             clean_up_tokenization_spaces=False,
         ).save_pretrained(directory)
         tokenizer.save(str(directory / "tokenizer.json"))
@@ -111,10 +111,10 @@ pipeline_tag: text-generation
 
 # A small causal language model, trained from scratch
 
-A Llama-shaped model of {record["parameters"]:,} parameters ({arguments["layers"]} layers, width
+{_shape(arguments)} of {record["parameters"]:,} parameters ({arguments["layers"]} layers, width
 {arguments["width"]}, context {arguments["context"]}, tied embeddings) with a byte-level BPE
 tokenizer of {record["vocab_size"]:,} tokens. `<|endoftext|>` starts and ends every document.
-
+{_loading(arguments)}
 ## How it was made
 
 ```
@@ -141,4 +141,25 @@ to what it writes too.
 
 A model of this size writes in the manner of its corpus and knows nothing else: it is made for
 experiments with text generation, not for facts, advice or users.
+"""
+
+
+def _shape(arguments: dict[str, Any]) -> str:
+    backbone = arguments["backbone"]
+    if backbone == "transformer":
+        return "A Llama-shaped model"
+    return f"A recurrent model ({'Elman network' if backbone == 'rnn' else backbone.upper()})"
+
+
+def _loading(arguments: dict[str, Any]) -> str:
+    """How to load what transformers does not know by itself."""
+    if arguments["backbone"] == "transformer":
+        return ""
+    return """
+```python
+import agents.recurrent  # transformers has no such models of its own
+from transformers import AutoModelForCausalLM
+
+model = AutoModelForCausalLM.from_pretrained("DIRECTORY", dtype="float32")
+```
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -13,6 +13,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from agents.pretraining.config import PretrainConfig
 from agents.pretraining.windows import cut
+from agents.recurrent import RecurrentForCausalLM, make_recurrent
+
+Model: TypeAlias = LlamaForCausalLM | RecurrentForCausalLM
 
 
 def resolve_precision(name: str, device: torch.device) -> torch.dtype:
@@ -29,8 +32,11 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
-def build_model(config: PretrainConfig, vocab_size: int, eos: int, pad: int) -> LlamaForCausalLM:
-    """A Llama with tied embeddings and random float32 weights (of torch's global generator)."""
+def build_model(config: PretrainConfig, vocab_size: int, eos: int, pad: int) -> Model:
+    """A model with tied embeddings and random float32 weights (of torch's global generator)."""
+    if config.backbone != "transformer":
+        spec = {"name": config.backbone, "width": config.width, "layers": config.layers}
+        return make_recurrent(spec, vocab_size, eos=eos, pad=pad)
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=vocab_size,
@@ -48,8 +54,8 @@ def build_model(config: PretrainConfig, vocab_size: int, eos: int, pad: int) -> 
     )
 
 
-def build_optimizer(model: LlamaForCausalLM, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW that decays matrices and leaves norms alone."""
+def build_optimizer(model: Model, weight_decay: float) -> torch.optim.AdamW:
+    """AdamW that decays matrices and leaves norms and biases alone."""
     matrices = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
     return torch.optim.AdamW(
@@ -63,7 +69,7 @@ def build_optimizer(model: LlamaForCausalLM, weight_decay: float) -> torch.optim
 
 
 def negative_log_likelihood(
-    model: LlamaForCausalLM, windows: NDArray[np.int64], dtype: torch.dtype
+    model: Model, windows: NDArray[np.int64], dtype: torch.dtype
 ) -> torch.Tensor:
     """Sum of `-log p` in nats over all tokens of the windows but the first of each.
 
@@ -82,7 +88,7 @@ def negative_log_likelihood(
 
 @torch.no_grad()
 def held_out_loss(
-    model: LlamaForCausalLM,
+    model: Model,
     stream: NDArray[np.int64],
     context: int,
     batch_size: int,
@@ -112,7 +118,7 @@ def held_out_loss(
 
 @torch.no_grad()
 def sample(
-    model: LlamaForCausalLM,
+    model: Model,
     tokenizer: Tokenizer,
     prompt: str,
     *,
@@ -122,13 +128,15 @@ def sample(
 ) -> str:
     """The prompt and its continuation, to the end of the document or of the budget.
 
-    A prompt too long for the model's context loses its beginning. The global random generator is
-    left as it was.
+    A prompt too long for a transformer's context loses its beginning. The global random generator
+    is left as it was.
     """
     model.train(False)
-    context: int = model.config.max_position_embeddings
-    budget = min(max_new_tokens, context // 2)
-    ids = tokenizer.encode(prompt).ids[-(context - budget) :]
+    ids, budget = tokenizer.encode(prompt).ids, max_new_tokens
+    if isinstance(model, LlamaForCausalLM):
+        context: int = model.config.max_position_embeddings
+        budget = min(budget, context // 2)
+        ids = ids[-(context - budget) :]
     tokens = torch.tensor([ids], device=model.device)
     generator: Any = model
     with torch.random.fork_rng():

@@ -1,8 +1,8 @@
 """Training a small causal language model from scratch, tokenizer included.
 
 `textgym pretrain CORPUS... --output DIR` leaves a directory in Hugging Face layout: a byte-level
-BPE tokenizer and a Llama-shaped model. A run can be stopped at any time, and goes on where it
-stopped when it is started again in the same way.
+BPE tokenizer and a Llama-shaped or a recurrent model. A run can be stopped at any time, and goes
+on where it stopped when it is started again in the same way.
 """
 
 from __future__ import annotations
@@ -10,12 +10,7 @@ from __future__ import annotations
 import math
 import os
 import platform
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -29,6 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tokenizers import Tokenizer
 
 from agents.devices import known_device
+from agents.interrupts import interrupts
 from agents.pretraining.config import PretrainConfig
 from agents.pretraining.corpus import fingerprint, read_corpus, split_documents
 from agents.pretraining.files import train_tokenizer, write_model_directory
@@ -146,7 +142,7 @@ class Trainer:
         )
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         progress = Progress(*columns, TimeRemainingColumn(), console=self.console)
-        with _interrupts() as interrupts, progress:
+        with interrupts() as interrupted, progress:
             task = progress.add_task("", total=self.steps, completed=self.step)
             while self.step < self.steps:
                 self._advance()
@@ -155,9 +151,9 @@ class Trainer:
                 last = self.step == self.steps
                 if last or self.step % config.eval_every == 0:
                     self._evaluate()
-                if interrupts or last or self.step % config.checkpoint_every == 0:
+                if interrupted or last or self.step % config.checkpoint_every == 0:
                     self._save_checkpoint()
-                if interrupts and not last:
+                if interrupted and not last:
                     raise KeyboardInterrupt
         (config.output / CHECKPOINT).unlink()
         return self.record()
@@ -295,26 +291,6 @@ class Trainer:
                 f"choose another --output, or pass --no-resume to start anew."
             )
         return saved
-
-
-@contextmanager
-def _interrupts() -> Iterator[list[int]]:
-    """Ctrl-C fills the list that is yielded, so that a step ends whole; a second one stops it."""
-    received: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        if len(received) > 1:
-            raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield received  # Python delivers signals to the main thread only.
-        return
-    previous = signal.signal(signal.SIGINT, note)
-    try:
-        yield received
-    finally:
-        signal.signal(signal.SIGINT, previous)
 
 
 def _name(dtype: torch.dtype) -> str:
