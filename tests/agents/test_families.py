@@ -16,6 +16,7 @@ from agents import TokenPPO
 from agents.aligned_reader import AlignedReader
 from agents.backbone import Backbone
 from agents.reader import CachedReader, UncachedReader, best_reader
+from agents.recurrent_reader import RecurrentReader
 from agents.sampling import Sampling
 from agents.scoring import SequenceBatch, score
 
@@ -32,6 +33,7 @@ READERS = {
         bloom codegen deepseek_v3 falcon gemma3n_text gpt_neo gptj granitemoehybrid lfm2
         llama4_text mamba mamba2 mpt qwen3_5_text xglm
     """,
+    RecurrentReader: "textgym_recurrent",
     UncachedReader: "bart recurrent_gemma roberta rwkv",
 }
 READER_OF = {family: reader for reader, families in READERS.items() for family in families.split()}
@@ -77,6 +79,8 @@ VARIANTS = {
         )
         for kind, arguments in ROTARY.items()
     },
+    "recurrent-gru": ("textgym_recurrent", {"kind": "gru"}),
+    "recurrent-rnn": ("textgym_recurrent", {"kind": "rnn", "num_hidden_layers": 1}),
 }
 
 
