@@ -3,16 +3,26 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from agents.algorithms.a2c import TokenA2C
     from agents.algorithms.dqn import TokenDQN
+    from agents.algorithms.grpo import GRPO
     from agents.algorithms.ppo import TokenPPO
+    from agents.algorithms.reinforce import Reinforce
+    from agents.algorithms.rloo import RLOO
     from agents.maskable_policy import MaskableTransformerPolicy
     from agents.policy import TransformerPolicy
     from agents.q_policy import TransformerQPolicy
     from agents.replay import TokenReplayBuffer
+    from agents.supervised.demonstrations import Demonstrations
     from agents.vec_env import VectorEnvBridge, make_sb3_vec_env
 
 _HOME = {
+    "Demonstrations": "agents.supervised.demonstrations",
+    "GRPO": "agents.algorithms.grpo",
     "MaskableTransformerPolicy": "agents.maskable_policy",
+    "RLOO": "agents.algorithms.rloo",
+    "Reinforce": "agents.algorithms.reinforce",
+    "TokenA2C": "agents.algorithms.a2c",
     "TokenDQN": "agents.algorithms.dqn",
     "TokenPPO": "agents.algorithms.ppo",
     "TokenReplayBuffer": "agents.replay",
@@ -23,7 +33,12 @@ _HOME = {
 }
 
 __all__ = [
+    "GRPO",
+    "RLOO",
+    "Demonstrations",
     "MaskableTransformerPolicy",
+    "Reinforce",
+    "TokenA2C",
     "TokenDQN",
     "TokenPPO",
     "TokenReplayBuffer",

@@ -10,33 +10,13 @@ import tyro
 
 from agents import schedules
 from agents.algorithms.by_name import ALGORITHMS, NamedAlgorithm
+from agents.config_checks import SCHEDULES, check_settings
 from agents.replay import TokenReplayBuffer
 from agents.schedules import ScheduleSpec
 from agents.specs import Spec, as_templates, as_vocabulary
 
-KL_COEF = 0.07
-"""What it costs to leave the model as it was, unless told otherwise."""
-
-_SCHEDULES = {"learning_rate", "clip_range", "ent_coef", "temperature", "epsilon"}
-
-_ABOVE_ZERO = (
-    "total_timesteps",
-    "max_new_tokens",
-    "n_envs",
-    "n_steps",
-    "n_episodes",
-    "batch_size",
-    "n_epochs",
-    "max_grad_norm",
-    "eval_prompts",
-    "micro_batch_tokens",
-    "target_kl",
-    "target_kl_ref",
-    "lora_rank",
-    "lora_alpha",
-    "buffer_size",
-    "target_update_interval",
-)
+_FROM_SCRATCH = {"learning_rate": 1e-3, "kl_coef": 0.0}
+"""What suits a network that knows nothing yet, and has nothing to stay near to."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +91,8 @@ class RunConfig:
     """Learn what to expect, and count only what is above it (reinforce)."""
     learning_rate: ScheduleSpec | None = None
     """Step size of the optimizer, or a schedule such as linear:1e-4:0. None is what suits the
-    built-in model; larger ones want less, about a tenth; adapters want more, about ten times."""
+    built-in model, and 1e-3 for a network from scratch; larger models want less, about a tenth;
+    adapters want more, about ten times."""
     batch_size: int | None = None
     """Tokens in a mini-batch (ppo, grpo, rloo, dqn); a whole rollout if that is smaller. None is
     512, and 128 for dqn."""
@@ -135,7 +116,8 @@ class RunConfig:
     """Stop an update early at this approximate KL divergence (ppo, grpo, rloo)."""
     kl_coef: float | None = None
     """What it costs to leave the model as it was: penalty on a token's reward for each nat by
-    which it became likelier. None is 0.07; Stable-Baselines3's algorithms and dqn know none."""
+    which it became likelier. None is 0.07, and 0 for a network from scratch;
+    Stable-Baselines3's algorithms and dqn know none."""
     target_kl_ref: float | None = None
     """Let kl_coef follow this KL divergence from the model as it was, in nats a text."""
     sft_coef: float = 0.0
@@ -186,88 +168,18 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "templates", as_templates(self.templates))
-        self._check_numbers()
-        for name in ("lora_alpha", "lora_targets"):
-            if self.lora_rank is None and getattr(self, name) is not None:
-                raise ValueError(
-                    f"{name}={getattr(self, name)!r} is for adapters: give lora_rank, too."
-                )
-        self._check_algorithm()
-        rollout = self.n_envs * self.n_steps
-        _check("n_envs * n_steps", rollout, rollout > 1, "above 1")
-        batch_size = self._of_algorithm("batch_size")
-        if self.algo == "sb3-ppo" and batch_size < rollout and rollout % batch_size:
-            fits = max(d for d in range(1, batch_size + 1) if rollout % d == 0)
-            raise ValueError(
-                f"batch_size={batch_size} does not divide a rollout of n_envs * n_steps = "
-                f"{self.n_envs} * {self.n_steps} = {rollout} tokens, so that the last mini-batch "
-                f"of each pass would be smaller. Give batch_size={fits}, or other n_envs."
-            )
-
-    def _check_numbers(self) -> None:
-        for name in _SCHEDULES:
-            spec = getattr(self, name)
-            if spec is None:
-                continue
-            try:
-                ends = schedules.initial(spec), schedules.final(spec)
-            except ValueError as error:
-                raise ValueError(f"{name}: {error}") from error
-            if name in ("ent_coef", "epsilon"):
-                _check(name, spec, min(ends) >= 0, "0 or above")
-            elif name == "learning_rate":
-                _check(name, spec, min(ends) >= 0 and max(ends) > 0, "above 0")
-            else:
-                _check(name, spec, min(ends) > 0, "above 0")
-        for name in _ABOVE_ZERO:
-            value = getattr(self, name)
-            _check(name, value, value is None or value > 0, "above 0")
-        for name in ("seed", "vf_coef", "top_k", "learning_starts", "kl_coef", "eval_every"):
-            value = getattr(self, name)
-            _check(name, value, value is None or value >= 0, "0 or above")
-        for name in ("gamma", "gae_lambda", "sft_coef"):
-            value = getattr(self, name)
-            _check(name, value, value is None or 0 <= value <= 1, "from 0 to 1")
-        _check("top_p", self.top_p, 0 < self.top_p <= 1, "above 0 and at most 1")
-        _check("group_size", self.group_size, self.group_size >= 2, "at least 2")
-
-    def _check_algorithm(self) -> None:
-        """Raise if a setting was given that the algorithm does not take."""
-        every = frozenset().union(*(named.settings for named in ALGORITHMS.values()))
-        for name in sorted(every - self.algorithm.settings):
-            value = getattr(self, name)
-            if value != type(self).__dataclass_fields__[name].default:
-                takers = [algo for algo, named in ALGORITHMS.items() if name in named.settings]
-                raise ValueError(
-                    f"{name}={value!r} is for --algo {', '.join(takers)}: {self.algo} does not "
-                    "take it."
-                )
-        if self.algorithm.is_stock and not isinstance(schedules.make(self.temperature), float):
-            raise ValueError(
-                f"temperature={self.temperature!r} is a schedule, and {self.algo} knows none. Give "
-                "a number, or one of this library's algorithms."
-            )
-        if "group_size" in self.algorithm.settings and self._episodes % self.group_size:
-            fits = max(self._episodes // self.group_size, 1) * self.group_size
-            raise ValueError(
-                f"{self._episodes} texts between updates are no whole groups of group_size="
-                f"{self.group_size}. Give n_episodes={fits}, or another group_size."
-            )
-        if self.sft_corpus and not self.sft_coef:
-            raise ValueError("sft_corpus is imitated with a sft_coef above 0; give that, too.")
+        check_settings(self)
 
     @property
     def algorithm(self) -> NamedAlgorithm:
         """The algorithm."""
         return ALGORITHMS[self.algo]
 
-    @property
-    def _episodes(self) -> int:
-        return self.n_envs if self.n_episodes is None else self.n_episodes
-
-    def _of_algorithm(self, name: str) -> Any:
-        """A setting, or if that is None what suits the algorithm."""
+    def of_algorithm(self, name: str) -> Any:
+        """A setting, or if that is None what suits the algorithm, and a network from scratch."""
         value = getattr(self, name)
+        if value is None and self.backbone is not None and name in _FROM_SCRATCH:
+            return _FROM_SCRATCH[name]
         return self.algorithm.defaults.get(name) if value is None else value
 
     @property
@@ -332,11 +244,9 @@ class RunConfig:
         named = self.algorithm
         taken = {"learning_rate", "gamma", "max_grad_norm", *named.settings}
         taken -= {"temperature", "top_k", "top_p", "sft_corpus"}
-        kwargs = {name: self._of_algorithm(name) for name in sorted(taken)}
-        for name in _SCHEDULES & kwargs.keys():
+        kwargs = {name: self.of_algorithm(name) for name in sorted(taken)}
+        for name in SCHEDULES & kwargs.keys():
             kwargs[name] = schedules.make(kwargs[name])
-        if "kl_coef" in kwargs and kwargs["kl_coef"] is None:
-            kwargs["kl_coef"] = KL_COEF
         rollout = self.n_envs * self.n_steps
         if "buffer_size" not in kwargs and "batch_size" in kwargs:
             kwargs["batch_size"] = min(kwargs["batch_size"], rollout)
@@ -369,8 +279,3 @@ def _exploration(epsilon: Any) -> dict[str, float]:
         "exploration_final_eps": epsilon.end,
         "exploration_fraction": epsilon.fraction,
     }
-
-
-def _check(name: str, value: Any, fits: bool, expected: str) -> None:
-    if not fits:
-        raise ValueError(f"{name} must be {expected}, got {value!r}.")

@@ -66,36 +66,38 @@ _OURS = {
 _GROUPS = {*_OURS, *_CLIPPED, "group_size", "credit"}
 _Q = {"n_steps", *_PASSES, "epsilon", "buffer_size", "learning_starts", "target_update_interval"}
 
+_NEAR = {"kl_coef": 0.07}
+
 ALGORITHMS: dict[str, NamedAlgorithm] = {
     "ppo": NamedAlgorithm(
         TokenPPO,
         "proximal policy optimisation: a critic, and clipped steps",
         frozenset(_OURS | _STEPS | _CLIPPED),
-        {"learning_rate": 1e-4, "batch_size": 512, "n_epochs": 2, "gae_lambda": 0.9},
+        {"learning_rate": 1e-4, "batch_size": 512, "n_epochs": 2, "gae_lambda": 0.9, **_NEAR},
     ),
     "a2c": NamedAlgorithm(
         TokenA2C,
         "advantage actor-critic: a critic, and one step a rollout",
         frozenset(_OURS | _STEPS),
-        {"learning_rate": 3e-4, "gae_lambda": 0.9},
+        {"learning_rate": 3e-4, "gae_lambda": 0.9, **_NEAR},
     ),
     "reinforce": NamedAlgorithm(
         Reinforce,
         "the policy gradient on whole texts, with a learned baseline or none",
         frozenset(_OURS | {"vf_coef", "baseline"}),
-        {"learning_rate": 1e-3},
+        {"learning_rate": 1e-3, **_NEAR},
     ),
     "grpo": NamedAlgorithm(
         GRPO,
         "groups of texts of one prompt, each compared with the mean of its group",
         frozenset(_GROUPS),
-        {"learning_rate": 3e-4, "batch_size": 512, "n_epochs": 2},
+        {"learning_rate": 3e-4, "batch_size": 512, "n_epochs": 2, **_NEAR},
     ),
     "rloo": NamedAlgorithm(
         RLOO,
         "groups of texts of one prompt, each compared with the mean of the others",
         frozenset(_GROUPS),
-        {"learning_rate": 3e-4, "batch_size": 512, "n_epochs": 2},
+        {"learning_rate": 3e-4, "batch_size": 512, "n_epochs": 2, **_NEAR},
     ),
     "dqn": NamedAlgorithm(
         TokenDQN,

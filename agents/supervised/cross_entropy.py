@@ -16,7 +16,8 @@ from agents.backbone import Backbone
 from agents.log_probs import LOGITS_BUDGET
 from agents.sampling import Sampling
 from agents.scoring import SequenceBatch, score
-from agents.supervised.demonstrations import Demonstration, batches
+from agents.supervised.demonstrations import batches
+from agents.supervised.encoding import Demonstration
 
 
 def cross_entropy(

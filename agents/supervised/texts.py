@@ -9,7 +9,8 @@ import numpy as np
 
 from agents.pretraining.corpus import read_corpus, split_documents
 from agents.supervised.config import SFTConfig
-from agents.supervised.demonstrations import CORPUS_CONTEXT, Demonstration, Demonstrations
+from agents.supervised.demonstrations import CORPUS_CONTEXT, Demonstrations
+from agents.supervised.encoding import Demonstration
 from textgym import tasks
 from textgym.prompt_format import PlainFormat, PromptFormat, prompt_format
 from textgym.tasks.base import Stream

@@ -15,7 +15,8 @@ from agents.backbone import Backbone
 from agents.pretraining.trainer import learning_rate_at
 from agents.supervised.config import SFTConfig
 from agents.supervised.cross_entropy import cross_entropy
-from agents.supervised.demonstrations import Demonstration, Demonstrations, batches
+from agents.supervised.demonstrations import Demonstrations, batches
+from agents.supervised.encoding import Demonstration
 
 
 @dataclass

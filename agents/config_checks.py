@@ -1,0 +1,117 @@
+"""Whether the settings of a run make sense, before anything is done."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from agents import schedules
+from agents.algorithms.by_name import ALGORITHMS
+
+if TYPE_CHECKING:
+    from agents.config import RunConfig
+
+SCHEDULES = {"learning_rate", "clip_range", "ent_coef", "temperature", "epsilon"}
+
+_ABOVE_ZERO = (
+    "total_timesteps",
+    "max_new_tokens",
+    "n_envs",
+    "n_steps",
+    "n_episodes",
+    "batch_size",
+    "n_epochs",
+    "max_grad_norm",
+    "eval_prompts",
+    "micro_batch_tokens",
+    "target_kl",
+    "target_kl_ref",
+    "lora_rank",
+    "lora_alpha",
+    "buffer_size",
+    "target_update_interval",
+)
+
+
+def check_settings(config: RunConfig) -> None:
+    """Raise if a setting is out of its range, or does not go with another.
+
+    Raises:
+        ValueError: With the value, what was expected, and the cure.
+    """
+    _check_numbers(config)
+    for name in ("lora_alpha", "lora_targets"):
+        if config.lora_rank is None and getattr(config, name) is not None:
+            raise ValueError(
+                f"{name}={getattr(config, name)!r} is for adapters: give lora_rank, too."
+            )
+    _check_algorithm(config)
+    rollout = config.n_envs * config.n_steps
+    _check("n_envs * n_steps", rollout, rollout > 1, "above 1")
+    batch_size = config.of_algorithm("batch_size")
+    if config.algo == "sb3-ppo" and batch_size < rollout and rollout % batch_size:
+        fits = max(d for d in range(1, batch_size + 1) if rollout % d == 0)
+        raise ValueError(
+            f"batch_size={batch_size} does not divide a rollout of n_envs * n_steps = "
+            f"{config.n_envs} * {config.n_steps} = {rollout} tokens, so that the last mini-batch "
+            f"of each pass would be smaller. Give batch_size={fits}, or other n_envs."
+        )
+
+
+def _check_numbers(config: RunConfig) -> None:
+    for name in SCHEDULES:
+        spec = getattr(config, name)
+        if spec is None:
+            continue
+        try:
+            ends = schedules.initial(spec), schedules.final(spec)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+        if name in ("ent_coef", "epsilon"):
+            _check(name, spec, min(ends) >= 0, "0 or above")
+        elif name == "learning_rate":
+            _check(name, spec, min(ends) >= 0 and max(ends) > 0, "above 0")
+        else:
+            _check(name, spec, min(ends) > 0, "above 0")
+    for name in _ABOVE_ZERO:
+        value = getattr(config, name)
+        _check(name, value, value is None or value > 0, "above 0")
+    for name in ("seed", "vf_coef", "top_k", "learning_starts", "kl_coef", "eval_every"):
+        value = getattr(config, name)
+        _check(name, value, value is None or value >= 0, "0 or above")
+    for name in ("gamma", "gae_lambda", "sft_coef"):
+        value = getattr(config, name)
+        _check(name, value, value is None or 0 <= value <= 1, "from 0 to 1")
+    _check("top_p", config.top_p, 0 < config.top_p <= 1, "above 0 and at most 1")
+    _check("group_size", config.group_size, config.group_size >= 2, "at least 2")
+
+
+def _check_algorithm(config: RunConfig) -> None:
+    """Raise if a setting was given that the algorithm does not take."""
+    every = frozenset().union(*(named.settings for named in ALGORITHMS.values()))
+    for name in sorted(every - config.algorithm.settings):
+        value = getattr(config, name)
+        if value != config.__dataclass_fields__[name].default:
+            takers = [algo for algo, named in ALGORITHMS.items() if name in named.settings]
+            raise ValueError(
+                f"{name}={value!r} is for --algo {', '.join(takers)}: {config.algo} does not "
+                "take it."
+            )
+    if config.algorithm.is_stock and not isinstance(schedules.make(config.temperature), float):
+        raise ValueError(
+            f"temperature={config.temperature!r} is a schedule, and {config.algo} knows none. Give "
+            "a number, or one of this library's algorithms."
+        )
+    episodes = config.n_envs if config.n_episodes is None else config.n_episodes
+    if "group_size" in config.algorithm.settings and episodes % config.group_size:
+        fits = max(episodes // config.group_size, 1) * config.group_size
+        raise ValueError(
+            f"{episodes} texts between updates are no whole groups of group_size="
+            f"{config.group_size}. Give n_episodes={fits}, or another group_size."
+        )
+    if config.sft_corpus and not config.sft_coef:
+        raise ValueError("sft_corpus is imitated with a sft_coef above 0; give that, too.")
+
+
+def _check(name: str, value: Any, fits: bool, expected: str) -> None:
+    if not fits:
+        raise ValueError(f"{name} must be {expected}, got {value!r}.")
