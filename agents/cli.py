@@ -249,6 +249,12 @@ def _algorithms() -> Entries:
         yield f"{name} ({algorithm.kind.__name__})", escape(algorithm.what)
 
 
+def _about_algorithm(name: str) -> str:
+    from agents.algorithms.by_name import documentation
+
+    return documentation(name)
+
+
 def _models() -> Entries:
     for name, what in models.describe().items():
         yield (name if name in models.names() else f"FILE{name}"), escape(what)
@@ -271,6 +277,7 @@ DOCUMENTATION: dict[str, Callable[[str], str]] = {
     "models": models.documentation,
     "tasks": tasks.documentation,
     "rewards": rewards.documentation,
+    "algorithms": _about_algorithm,
 }
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {

@@ -48,6 +48,40 @@ def test_both_run_with_texts_side_by_side(algorithm: str) -> None:
     assert names["model"].num_timesteps == 16
 
 
+def test_groups_run() -> None:
+    (script,) = [block for block in BLOCKS if "GRPO(" in block]
+    shorter = {'"TextGen-v0", 64': '"TextGen-v0", 8', "4_096": "16"}
+    for shown, short in shorter.items():
+        assert shown in script
+        script = script.replace(shown, short)
+    torch.set_num_threads(1)
+    names: dict[str, Any] = {}
+    exec(script, names)
+    assert names["model"].num_timesteps >= 16
+
+
+def test_the_table_has_every_algorithm() -> None:
+    from agents.algorithms.by_name import ALGORITHMS
+
+    table = README.partition("| algorithm |")[2].partition("\n\n")[0]
+    named = set(re.findall(r"^\| `(\S+)`", table, re.MULTILINE))
+    assert named == {name for name, algorithm in ALGORITHMS.items() if not algorithm.is_stock}
+
+
+def test_the_stages_of_a_pipeline_are_understood(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from agents.pipeline import read_pipeline
+
+    (text,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_text("A text.\n\nAnother.\n")
+    (tmp_path / "pairs.jsonl").write_text('{"prompt": "a", "reference": "b"}\n')
+    (tmp_path / "stages.yaml").write_text(text)
+    assert read_pipeline(tmp_path / "stages.yaml")
+
+
 def test_every_figure_is_filled_in() -> None:
     assert not re.findall(r"@[A-Z0-9]+@|README_", README)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,7 @@ from agents.algorithms.rloo import RLOO
 from agents.language_policy import LanguagePolicy
 from agents.policy import TransformerPolicy
 from agents.q_policy import TransformerQPolicy
+from textgym.registry import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -127,3 +129,15 @@ ALGORITHMS: dict[str, NamedAlgorithm] = {
     ),
 }
 """What `textgym train --algo` takes."""
+
+
+def documentation(name: str) -> str:
+    """All about one algorithm: what its class says.
+
+    Raises:
+        ValueError: If there is none of that name.
+    """
+    if name not in ALGORITHMS:
+        raise ValueError(f"no algorithm {name!r}; {did_you_mean(name, ALGORITHMS)}.")
+    kind = ALGORITHMS[name].kind
+    return f"{kind.__module__}.{kind.__name__}\n\n{inspect.getdoc(kind)}"

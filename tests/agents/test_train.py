@@ -364,7 +364,7 @@ def test_list_tells_all_about_one(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--config"], "wants a path"),
         (["train", "--resume", "none"], "no such directory"),
         (["train", "--device", "foo"], "device 'foo' cannot be used here"),
-        (["list", "all"], "takes one of environments, tasks, rewards, models or nothing"),
+        (["list", "all"], "takes one of environments, tasks, rewards, models, algorithms"),
         (["list", "rewards", "grammer"], "did you mean 'grammar'"),
         (["list", "environments", "TextGen-v0"], "takes one of environments, tasks, rewards,"),
     ],
