@@ -108,6 +108,8 @@ class LanguagePolicy(BasePolicy):
         """
         model = adapters.merged(self.backbone.model) if merged else self.backbone.model
         with atomic_directory(directory, stale=_STALE) as temporary:
+            if tokenizer is not None:
+                _say_how_texts_end(model, tokenizer)
             with no_progress_bars():
                 model.save_pretrained(temporary)
             (temporary / "README.md").unlink(missing_ok=True)  # PEFT's form, with nothing filled in
@@ -130,6 +132,13 @@ def value_head(backbone: Backbone) -> nn.Linear:
         if saved.is_file():
             head.load_state_dict(load_file(saved))
     return head
+
+
+def _say_how_texts_end(model: Any, tokenizer: Tokenizer) -> None:
+    """Let a model that was made without a tokenizer stop where its texts end."""
+    for config in (model.config, model.generation_config):
+        if config is not None and config.eos_token_id is None:
+            config.eos_token_id = tokenizer.eos_token_id
 
 
 def language_policy(policy: Any) -> LanguagePolicy:

@@ -81,25 +81,25 @@ ALGORITHMS: dict[str, NamedAlgorithm] = {
         TokenA2C,
         "advantage actor-critic: a critic, and one step a rollout",
         frozenset(_OURS | _STEPS),
-        {"learning_rate": 3e-4, "gae_lambda": 0.9, **_NEAR},
+        {"learning_rate": 1e-4, "gae_lambda": 0.9, **_NEAR},
     ),
     "reinforce": NamedAlgorithm(
         Reinforce,
         "the policy gradient on whole texts, with a learned baseline or none",
         frozenset(_OURS | {"vf_coef", "baseline"}),
-        {"learning_rate": 1e-3, **_NEAR},
+        {"learning_rate": 3e-4, **_NEAR},
     ),
     "grpo": NamedAlgorithm(
         GRPO,
         "groups of texts of one prompt, each compared with the mean of its group",
         frozenset(_GROUPS),
-        {"learning_rate": 3e-4, "batch_size": 512, "n_epochs": 2, **_NEAR},
+        {"learning_rate": 1e-4, "batch_size": 512, "n_epochs": 2, **_NEAR},
     ),
     "rloo": NamedAlgorithm(
         RLOO,
         "groups of texts of one prompt, each compared with the mean of the others",
         frozenset(_GROUPS),
-        {"learning_rate": 3e-4, "batch_size": 512, "n_epochs": 2, **_NEAR},
+        {"learning_rate": 1e-4, "batch_size": 512, "n_epochs": 2, **_NEAR},
     ),
     "dqn": NamedAlgorithm(
         TokenDQN,
@@ -118,7 +118,7 @@ ALGORITHMS: dict[str, NamedAlgorithm] = {
         A2C,
         "Stable-Baselines3's own A2C",
         frozenset(_ON_POLICY | _STEPS),
-        {"learning_rate": 3e-4, "gae_lambda": 0.9},
+        {"learning_rate": 1e-4, "gae_lambda": 0.9},
     ),
     "sb3-dqn": NamedAlgorithm(
         DQN,

@@ -83,13 +83,16 @@ def test_a_mixed_loss_imitates(tmp_path: Path, model_dir: str) -> None:
     assert main(["train", "--resume", str(run), "--total-timesteps", "900"]) == 0
 
 
-def test_a_recurrent_network_from_scratch(tmp_path: Path, model_dir: str) -> None:
+def test_a_recurrent_network_from_scratch(
+    tmp_path: Path, model_dir: str, byte_tokenizer: Tokenizer
+) -> None:
     run = tmp_path / "run"
     backbone = json.dumps({"name": "lstm", "width": 16})
     arguments = ["--output", str(run), "--model", model_dir, "--backbone", backbone]
     assert main(["train", *arguments, *SMALL, "--n-steps", "8"]) == 0
     assert main(["sample", "--model", str(run), "--num-samples", "1"]) == 0
-    assert json.loads((run / "model" / "config.json").read_text())["hidden_size"] == 16
+    written = json.loads((run / "model" / "config.json").read_text())
+    assert (written["hidden_size"], written["eos_token_id"]) == (16, byte_tokenizer.eos_token_id)
 
 
 def test_a_vocabulary(tmp_path: Path, model_dir: str) -> None:
