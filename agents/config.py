@@ -90,14 +90,14 @@ class RunConfig:
     baseline: bool = True
     """Learn what to expect, and count only what is above it (reinforce)."""
     learning_rate: ScheduleSpec | None = None
-    """Step size of the optimizer, or a schedule such as linear:1e-4:0. None is what suits the
-    built-in model, and 1e-3 for a network from scratch; larger models want less, about a tenth;
-    adapters want more, about ten times."""
+    """Step size of the optimizer, or a schedule such as linear:1e-4:0. None is 1e-4, and 3e-4 for
+    reinforce and dqn, which suits the built-in model, and 1e-3 for a network from scratch; larger models
+    want less, about a tenth; adapters want more, about ten times."""
     batch_size: int | None = None
     """Tokens in a mini-batch (ppo, grpo, rloo, dqn); a whole rollout if that is smaller. None is
-    512, and 128 for dqn."""
+    512."""
     n_epochs: int | None = None
-    """Passes over the collected tokens in an update (ppo, grpo, rloo, dqn). None is 2, and 1 for
+    """Passes over the collected tokens in an update (ppo, grpo, rloo, dqn). None is 2, and 4 for
     dqn."""
     gamma: float = 1.0
     """Discount. At 1, immediate and delayed rewards are the same objective."""
@@ -124,15 +124,15 @@ class RunConfig:
     """Share of imitation in the loss: of the task's references, or of sft_corpus."""
     sft_corpus: tuple[Path, ...] = ()
     """Files and directories whose documents are imitated instead of references."""
-    epsilon: ScheduleSpec = "linear:0.3:0.02:0.5"
+    epsilon: ScheduleSpec = "linear:0.1:0.02:0.5"
     """Share of tokens that are drawn by chance (dqn), or a schedule."""
     double: bool = False
     """Choose the next token by one network and value it by the other (dqn)."""
     buffer_size: int = 100_000
     """Tokens that are remembered (dqn)."""
-    learning_starts: int = 2_048
+    learning_starts: int = 1_024
     """Tokens to write before the first update (dqn)."""
-    target_update_interval: int = 2_048
+    target_update_interval: int = 1_024
     """Tokens between two updates of the target network (dqn)."""
 
     temperature: ScheduleSpec = 1.0

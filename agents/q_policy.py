@@ -121,6 +121,7 @@ class TransformerQPolicy(LanguagePolicy, DQNPolicy):
             all others is the least finite number.
         lr_schedule: Learning rate by remaining progress, from SB3.
         model: As for `TransformerPolicy`.
+        backbone: As for `TransformerPolicy`.
         q_scale: What a nat of log-probability is worth in Q, in the unit of rewards. Rare tokens
             begin with low values, the lower the larger this is. If it is small, the model must
             change far to say that a token is worth a little more than another.
@@ -154,6 +155,7 @@ class TransformerQPolicy(LanguagePolicy, DQNPolicy):
         lr_schedule: Schedule,
         model: ModelSpec = BUILTIN,
         *,
+        backbone: str | Mapping[str, Any] | None = None,
         q_scale: float = 0.1,
         lora: bool | Mapping[str, Any] | None = None,
         dtype: DType = "float32",
@@ -172,6 +174,7 @@ class TransformerQPolicy(LanguagePolicy, DQNPolicy):
         self.q_scale = q_scale
         self._model_kwargs = {
             "model": model,
+            "backbone": backbone,
             "lora": lora,
             "dtype": dtype,
             "gradient_checkpointing": gradient_checkpointing,

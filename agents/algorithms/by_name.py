@@ -105,7 +105,7 @@ ALGORITHMS: dict[str, NamedAlgorithm] = {
         TokenDQN,
         "deep Q-learning: what each token is worth, from old texts too",
         frozenset({*_Q, "double"}),
-        {"learning_rate": 1e-4, "batch_size": 128, "n_epochs": 1},
+        {"learning_rate": 3e-4, "batch_size": 512, "n_epochs": 4},
         TransformerQPolicy,
     ),
     "sb3-ppo": NamedAlgorithm(
@@ -124,7 +124,7 @@ ALGORITHMS: dict[str, NamedAlgorithm] = {
         DQN,
         "Stable-Baselines3's own DQN",
         frozenset(_Q),
-        {"learning_rate": 1e-4, "batch_size": 128, "n_epochs": 1},
+        {"learning_rate": 3e-4, "batch_size": 512, "n_epochs": 4},
         TransformerQPolicy,
     ),
 }

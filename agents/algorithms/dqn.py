@@ -17,10 +17,10 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 from torch.nn import functional
 
+from agents.exploration import EpsilonGreedySampler, explored
 from agents.q_policy import LanguageQNetwork, TransformerQPolicy
 from agents.replay import TokenReplayBuffer
 from agents.rollout import Rollout
-from agents.sampler import Draw, Sampler
 
 
 class TokenDQN(DQN):
@@ -196,7 +196,9 @@ class TokenDQN(DQN):
         """Write tokens and store them; see SB3."""
         assert isinstance(self._last_obs, dict)
         self.policy.set_training_mode(False)
-        sampler = EpsilonGreedySampler(self, env.num_envs)
+        sampler = EpsilonGreedySampler(
+            self.policy, env.num_envs, self._allowed, lambda: self.exploration_rate
+        )
         rollout = Rollout(sampler, env, self._last_obs)
         steps = episodes = 0
         callback.on_rollout_start()
@@ -257,33 +259,3 @@ class TokenDQN(DQN):
             next_values = next_q.gather(1, choosing.argmax(1, keepdim=True))
             targets = samples.rewards + (1 - samples.dones) * self.gamma * next_values
         return q_values.gather(1, samples.actions), targets
-
-
-class EpsilonGreedySampler(Sampler):
-    """A sampler that takes any token by chance, now and then, and else the best.
-
-    Args:
-        algorithm: Whose policy writes, and whose exploration rate, as it is by then, is taken.
-        num_rows: Number of rows, n.
-    """
-
-    def __init__(self, algorithm: TokenDQN, num_rows: int) -> None:
-        super().__init__(algorithm.policy, num_rows)
-        self._algorithm = algorithm
-
-    def sample(self, *, deterministic: bool = False) -> Draw:
-        """The next token of every row."""
-        greedy = super().sample(deterministic=True)
-        if deterministic:
-            return greedy
-        allowed, epsilon = self._algorithm._allowed, self._algorithm.exploration_rate
-        tokens = explored(greedy.tokens, allowed, epsilon)
-        probability = epsilon / len(allowed) + (1 - epsilon) * (tokens == greedy.tokens)
-        return Draw(tokens, probability.log(), greedy.values)
-
-
-def explored(greedy: Tensor, allowed: Tensor, epsilon: float) -> Tensor:
-    """Tokens of which each is, with a chance of epsilon, replaced by any that is allowed."""
-    explores = torch.rand(greedy.shape, device=greedy.device) < epsilon
-    anything = allowed[torch.randint(len(allowed), greedy.shape, device=greedy.device)]
-    return torch.where(explores, anything, greedy)

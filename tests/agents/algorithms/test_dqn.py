@@ -1,6 +1,7 @@
 """TokenDQN takes the steps of stock DQN, and sees to exploring its own way."""
 
 import copy
+import string
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def make_env(text_kwargs):
 
 
 @pytest.fixture
-def make_dqn(make_env, make_model):
+def make_dqn(make_env, make_llama):
     def make(algorithm=TokenDQN, env=None, policy=None, **settings):
         torch.manual_seed(0)
         if algorithm is DQN:
@@ -40,7 +41,7 @@ def make_dqn(make_env, make_model):
         dqn = algorithm(
             TransformerQPolicy,
             env or make_env(),
-            policy_kwargs={"model": make_model(vocab_size=11), **SGD, **(policy or {})},
+            policy_kwargs={"model": make_llama(vocab_size=11), **SGD, **(policy or {})},
             **{"learning_rate": 0.1, "learning_starts": 0, "seed": 0, **settings},
         )
         with torch.no_grad():  # else the target network would say the same
@@ -66,17 +67,31 @@ def close(ours, stock):
 # The step that it takes
 
 
-@pytest.mark.parametrize("normalised", [False, True])
+GAME = {
+    "task": {"name": "game", "num_games": 30},
+    "reward": {"letters": lambda turns: float(sum(map(len, turns)))},
+    "stop": [*string.ascii_letters],
+    "max_new_tokens": 12,
+}
+
+
+@pytest.mark.parametrize("environment", ["text", "game", "normalised"])
 @pytest.mark.parametrize("sequence_length", [1, 4])
 def test_the_step_is_that_of_stock_dqn(
-    make_dqn, make_env, sequence_length, normalised, monkeypatch
+    make_dqn, make_env, byte_tokenizer_dir, make_llama, sequence_length, environment, monkeypatch
 ):
+    policy = {}
+    if environment == "game":  # which answers between turns
+        policy = {"model": make_llama(max_position_embeddings=512)}
+
     def env():
-        return VecNormalize(make_env(), norm_obs=False) if normalised else make_env()
+        env = make_env(**(GAME | {"tokenizer": byte_tokenizer_dir} if policy else {}))
+        return VecNormalize(env, norm_obs=False) if environment == "normalised" else env
 
     settings = {"gamma": 0.9, "max_grad_norm": 0.5}
-    ours = collected(make_dqn(env=env(), sequence_length=sequence_length, **settings))
-    stock = make_dqn(DQN, env=env(), **settings)
+    ours = make_dqn(env=env(), policy=policy, sequence_length=sequence_length, **settings)
+    collected(ours)
+    stock = make_dqn(DQN, env=env(), policy=copy.deepcopy(policy), **settings)
     stock.set_parameters(ours.get_parameters())
     stock.replay_buffer, stock._logger = ours.replay_buffer, ours.logger
     stock._vec_normalize_env = ours._vec_normalize_env
@@ -231,17 +246,17 @@ def test_the_target_token_is_learnt(double, make_llama, tiny_tokenizer_dir):
     model = make_llama(vocab_size=11, num_hidden_layers=1, tie_word_embeddings=False)
     dqn = TokenDQN(
         TransformerQPolicy,
-        make_env(16, seed=0),
+        make_env(32, seed=0),
         policy_kwargs={"model": model},
-        learning_rate=1e-3,
+        learning_rate=3e-3,
         gamma=0.5,
-        batch_size=128,
+        batch_size=256,
         sequence_length=8,
         train_freq=8,
         gradient_steps=8,
         learning_starts=500,
         target_update_interval=500,
-        epsilon=0.5,
+        epsilon=Linear(1.0, 0.1, 0.3),
         double=double,
         seed=0,
     )
@@ -252,9 +267,9 @@ def test_the_target_token_is_learnt(double, make_llama, tiny_tokenizer_dir):
         test_env,
         callback_on_new_best=StopTrainingOnRewardThreshold(0.99, verbose=0),
         n_eval_episodes=60,
-        eval_freq=128,
+        eval_freq=64,
         verbose=0,
     )
-    dqn.learn(60_000, callback=evaluation)
+    dqn.learn(30_000, callback=evaluation)
     after, _ = evaluate_policy(dqn, test_env, n_eval_episodes=60)
     assert after > 0.9
