@@ -91,8 +91,8 @@ class RunConfig:
     """Learn what to expect, and count only what is above it (reinforce)."""
     learning_rate: ScheduleSpec | None = None
     """Step size of the optimizer, or a schedule such as linear:1e-4:0. None is 1e-4, and 3e-4 for
-    reinforce and dqn, which suits the built-in model, and 1e-3 for a network from scratch; larger models
-    want less, about a tenth; adapters want more, about ten times."""
+    reinforce and dqn, which suits the built-in model, and 1e-3 for a network from scratch; larger
+    models want less, about a tenth; adapters want more, about ten times."""
     batch_size: int | None = None
     """Tokens in a mini-batch (ppo, grpo, rloo, dqn); a whole rollout if that is smaller. None is
     512."""
@@ -248,7 +248,7 @@ class RunConfig:
         for name in SCHEDULES & kwargs.keys():
             kwargs[name] = schedules.make(kwargs[name])
         rollout = self.n_envs * self.n_steps
-        if "buffer_size" not in kwargs and "batch_size" in kwargs:
+        if self.algo == "sb3-ppo":  # which warns of one that is larger
             kwargs["batch_size"] = min(kwargs["batch_size"], rollout)
         if "buffer_size" in kwargs:  # learns from old tokens, too, about as much of them
             kwargs["train_freq"] = (kwargs.pop("n_steps"), "step")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from agents import schedules
 from agents.algorithms.by_name import ALGORITHMS
+from agents.recurrent.make import check_backbone
 
 if TYPE_CHECKING:
     from agents.config import RunConfig
@@ -44,6 +45,7 @@ def check_settings(config: RunConfig) -> None:
             raise ValueError(
                 f"{name}={getattr(config, name)!r} is for adapters: give lora_rank, too."
             )
+    check_backbone(config.backbone, config.lora_rank, config.gradient_checkpointing)
     _check_algorithm(config)
     rollout = config.n_envs * config.n_steps
     _check("n_envs * n_steps", rollout, rollout > 1, "above 1")

@@ -120,7 +120,8 @@ class RunDirectory:
 
     def forget_after(self, timesteps: int) -> None:
         """Drop what was logged after a checkpoint, since the run goes on from there."""
-        if self.progress.is_file():
+        # A run that was stopped before it logged anything has an empty log.
+        if self.progress.is_file() and self.progress.stat().st_size > 0:
             header, *rows = self.progress.read_text(encoding="utf-8").splitlines()
             at = header.split(",").index("time/total_timesteps")
             kept = [row for row in rows if int(row.split(",")[at] or 0) <= timesteps]

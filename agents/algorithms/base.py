@@ -15,13 +15,13 @@ from torch import Tensor
 
 from agents.algorithms.collect import TokenCollector
 from agents.algorithms.logs import log_update
-from agents.algorithms.settings import check_settings
+from agents.algorithms.settings import check_settings, wants_texts
 from agents.algorithms.token_batch import TokenBatch, TokenSums
 from agents.buffer import Segment, TokenRolloutBuffer
 from agents.log_probs import LOGITS_BUDGET
 from agents.losses import approximate_kl, normalized, value_loss
 from agents.policy import TransformerPolicy
-from agents.supervised.cross_entropy import cross_entropy
+from agents.supervised.cross_entropy import imitate
 from agents.supervised.demonstrations import Demonstrations
 
 Algorithm = TypeVar("Algorithm", bound="TokenOnPolicyAlgorithm")
@@ -323,15 +323,13 @@ class TokenOnPolicyAlgorithm(TokenCollector):
     def _imitate(self, num_tokens: int) -> None:
         """Add the gradient of the mean cross-entropy of about so many tokens of `sft_data`."""
         if self.sft_data is None:
-            raise ValueError(
-                f"sft_coef={self.sft_coef} wants texts to imitate, which are not saved with a "
-                "model: load(..., sft_data=...)."
-            )
-        batches = list(self.sft_data.draw(num_tokens, self.micro_batch_tokens, self.device))
-        count = sum(len(batch.tokens) for batch in batches)
-        total = torch.zeros((), device=self.device)
-        for batch in batches:
-            loss = cross_entropy(self.policy.backbone, batch, self.logits_budget).sum() / count
-            (self.sft_coef * loss).backward()  # type: ignore[no-untyped-call]
-            total += loss.detach()
-        self.logger.record_mean("loss/sft_avg", total.item())
+            raise ValueError(wants_texts(self.sft_coef))
+        loss = imitate(
+            self.policy.backbone,
+            self.sft_data,
+            num_tokens,
+            self.sft_coef,
+            self.micro_batch_tokens,
+            self.logits_budget,
+        )
+        self.logger.record_mean("loss/sft_avg", loss)

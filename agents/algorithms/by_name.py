@@ -104,7 +104,7 @@ ALGORITHMS: dict[str, NamedAlgorithm] = {
     "dqn": NamedAlgorithm(
         TokenDQN,
         "deep Q-learning: what each token is worth, from old texts too",
-        frozenset({*_Q, "double"}),
+        frozenset({*_Q, "double", "sft_coef", "sft_corpus"}),
         {"learning_rate": 3e-4, "batch_size": 512, "n_epochs": 4},
         TransformerQPolicy,
     ),

@@ -71,6 +71,13 @@ class TokenCollector(OnPolicyAlgorithm):
         self._episode_sums = EpisodeSums(self.n_envs)
         self._sampler = Sampler(self.policy, self.n_envs)
         self.reference = Reference(self.policy).to(self.device) if self.kl_coef > 0 else None
+        if self.temperature is not None:
+            self.policy.set_temperature(self._now(self.temperature))
+
+    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
+        """As SB3, but not below 0: whole episodes may write some tokens more than were asked."""
+        super()._update_current_progress_remaining(num_timesteps, total_timesteps)
+        self._current_progress_remaining = max(self._current_progress_remaining, 0.0)
 
     def collect_rollouts(
         self,
@@ -89,6 +96,8 @@ class TokenCollector(OnPolicyAlgorithm):
         self.policy.set_training_mode(False)
         if self._sampler.policy is not self.policy or self._sampler.num_rows < env.num_envs:
             self._sampler = Sampler(self.policy, env.num_envs)
+        # SB3 does so after a rollout, and schedules begin before the first.
+        self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
         if self.temperature is not None:
             self.policy.set_temperature(self._now(self.temperature))
             self.logger.record("rollout/temperature", self.policy.sampling.temperature)

@@ -17,10 +17,14 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 from torch.nn import functional
 
+from agents.algorithms.settings import check, wants_texts
 from agents.exploration import EpsilonGreedySampler, explored
 from agents.q_policy import LanguageQNetwork, TransformerQPolicy
 from agents.replay import TokenReplayBuffer
 from agents.rollout import Rollout
+from agents.seen import MAX_TOKENS
+from agents.supervised.cross_entropy import imitate
+from agents.supervised.demonstrations import Demonstrations
 
 
 class TokenDQN(DQN):
@@ -69,6 +73,10 @@ class TokenDQN(DQN):
             the remaining progress, such as those of `agents.schedules`.
         double: Let the trained network choose the token whose value the target network gives
             (van Hasselt et al. 2016, https://arxiv.org/abs/1509.06461), which overestimates less.
+        sft_coef: Share c of imitation in the loss: (1 - c) times that of Q plus c times the
+            cross-entropy of `sft_data`, of which about `batch_size` tokens are read each time.
+        sft_data: Texts to imitate; see `agents.supervised.Demonstrations`. SB3's `save` leaves
+            them out: give them to `load` again.
         max_grad_norm: Largest norm of a gradient.
         handle_timeout_termination: Whether a text that was cut counts as one that goes on.
         stats_window_size: Episodes over which `rollout/` figures are averaged.
@@ -110,6 +118,8 @@ class TokenDQN(DQN):
         sequence_length: int = 32,
         epsilon: float | Schedule = 0.1,
         double: bool = False,
+        sft_coef: float = 0.0,
+        sft_data: Demonstrations | None = None,
         max_grad_norm: float = 10.0,
         handle_timeout_termination: bool = True,
         stats_window_size: int = 100,
@@ -133,7 +143,12 @@ class TokenDQN(DQN):
         if isinstance(epsilon, (int, float)) and not 0 <= epsilon <= 1:
             raise ValueError(f"epsilon must be from 0 to 1, got {epsilon}.")
         self.epsilon = epsilon
+        check("sft_coef", sft_coef, 0 <= sft_coef <= 1, "from 0 to 1")
+        if sft_coef > 0 and sft_data is None:
+            raise ValueError(wants_texts(sft_coef))
         self.double = double
+        self.sft_coef = sft_coef
+        self.sft_data = sft_data
         self.sequence_length = sequence_length
         super().__init__(
             policy,
@@ -167,7 +182,7 @@ class TokenDQN(DQN):
         self._allowed = torch.tensor(allowed, device=self.device)
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_allowed"]
+        return [*super()._excluded_save_params(), "_allowed", "sft_data"]
 
     def predict(
         self,
@@ -234,7 +249,9 @@ class TokenDQN(DQN):
             q_values, targets = self._q_values_and_targets(batch_size)
             loss = functional.smooth_l1_loss(q_values, targets)
             self.policy.optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            ((1 - self.sft_coef) * loss).backward()  # type: ignore[no-untyped-call]
+            if self.sft_coef > 0:
+                self._imitate(batch_size)
             torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
             self.policy.optimizer.step()
             losses.append(loss.item())
@@ -243,6 +260,14 @@ class TokenDQN(DQN):
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         self.logger.record("train/loss", np.mean(losses))
         self.logger.record("train/q_value", np.mean(values))
+
+    def _imitate(self, num_tokens: int) -> None:
+        """Add the gradient of the cross-entropy of about so many tokens of `sft_data`."""
+        if self.sft_data is None:
+            raise ValueError(wants_texts(self.sft_coef))
+        share, backbone = self.sft_coef, self.q_net.backbone
+        loss = imitate(backbone, self.sft_data, num_tokens, share, MAX_TOKENS)
+        self.logger.record_mean("loss/sft_avg", loss)
 
     def _q_values_and_targets(self, batch_size: int) -> tuple[Tensor, Tensor]:
         """Q-values of stored tokens, and what they should be, float32 (m, 1) each."""

@@ -80,13 +80,18 @@ def check_settings(settings: Mapping[str, Any]) -> None:
             "coefficient that begins above 0; try kl_coef=0.1."
         )
     if settings["sft_coef"] > 0 and settings["sft_data"] is None:
-        raise ValueError(
-            f"sft_coef={settings['sft_coef']} wants texts to imitate: give sft_data, such as "
-            "Demonstrations.of_task(...)."
-        )
+        raise ValueError(wants_texts(settings["sft_coef"]))
 
 
 def check(name: str, value: float, fits: bool, expected: str) -> None:
     """Raise a ValueError unless a value fits."""
     if not fits:
         raise ValueError(f"{name} must be {expected}, got {value!r}.")
+
+
+def wants_texts(sft_coef: float) -> str:
+    """What is said where there is nothing to imitate."""
+    return (
+        f"sft_coef={sft_coef} wants texts to imitate: give sft_data, such as "
+        "Demonstrations.of_task(...). They are not saved with a model: load(..., sft_data=...)."
+    )

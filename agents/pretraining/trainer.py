@@ -10,7 +10,9 @@ from __future__ import annotations
 import math
 import os
 import platform
+import shlex
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,6 +39,7 @@ from agents.pretraining.model import (
     sample,
 )
 from agents.pretraining.windows import cut, epoch_windows, token_stream, windows_per_epoch
+from agents.wording import say
 
 CHECKPOINT = "checkpoint.pt"
 PROGRESS = ("step", "seconds", "training_loss", "history")
@@ -142,6 +145,8 @@ class Trainer:
         )
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         progress = Progress(*columns, TimeRemainingColumn(), console=self.console)
+        if self.step == 0:
+            self._save_checkpoint()  # so that an output without one is finished
         with interrupts() as interrupted, progress:
             task = progress.add_task("", total=self.steps, completed=self.step)
             while self.step < self.steps:
@@ -154,8 +159,16 @@ class Trainer:
                 if interrupted or last or self.step % config.checkpoint_every == 0:
                     self._save_checkpoint()
                 if interrupted and not last:
+                    say(
+                        self.console,
+                        f"Saved after {self.step:,} steps. Go on: {self._command_to_go_on()}",
+                    )
                     raise KeyboardInterrupt
         (config.output / CHECKPOINT).unlink()
+        say(self.console, f"model    {config.output}")
+        where = shlex.quote(str(config.output))
+        say(self.console, f"Try it: textgym sample --model {where}")
+        say(self.console, f"Train it with rewards: textgym train --model {where}")
         return self.record()
 
     def record(self) -> dict[str, Any]:
@@ -184,6 +197,9 @@ class Trainer:
                 "tokenizers": tokenizers.__version__,
             },
         }
+
+    def _command_to_go_on(self) -> str:
+        return replace(self.config, resume=True).command_line()
 
     def _advance(self) -> None:
         """One optimiser step."""

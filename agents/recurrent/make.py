@@ -12,6 +12,60 @@ RecurrentSpec: TypeAlias = "str | Mapping[str, Any]"
 """A name, "lstm", or a name with sizes, {"name": "lstm", "width": 256, "layers": 1}."""
 
 _SIZES = {"width": 256, "layers": 1}
+"""Of a network that is only named."""
+
+
+def check_backbone(
+    spec: RecurrentSpec | None, lora_rank: int | None, gradient_checkpointing: bool
+) -> None:
+    """Raise if settings of a run ask for a recurrent network that cannot be made.
+
+    Args:
+        spec: As for `make_recurrent`; None for no such network.
+        lora_rank: The rank of adapters, which it cannot have.
+        gradient_checkpointing: Whether its layers are to be computed twice, which they cannot be.
+
+    Raises:
+        ValueError: With what was expected.
+    """
+    if spec is None:
+        return
+    recurrent_sizes(spec)
+    refused = {"lora_rank": lora_rank, "gradient_checkpointing": gradient_checkpointing or None}
+    for name, value in refused.items():
+        if value is not None:
+            raise ValueError(
+                f"{name}={value!r} is for transformers, and backbone={spec!r} is a recurrent "
+                f"network from scratch; leave {name} out."
+            )
+
+
+def recurrent_sizes(spec: RecurrentSpec) -> tuple[Kind, int, int]:
+    """The kind, the width and the number of layers that a spec asks for.
+
+    Raises:
+        ValueError: If a name or a key is unknown, or a size is not a positive whole number.
+    """
+    if not isinstance(spec, (str, Mapping)):
+        raise ValueError(
+            f"backbone: expected a name or a mapping, got {spec!r}. Give for instance 'lstm', or "
+            "{'name': 'lstm', 'width': 256, 'layers': 1}."
+        )
+    given = {"name": spec} if isinstance(spec, str) else dict(spec)
+    for key in given.keys() - {"name", *_SIZES}:
+        raise ValueError(
+            f"backbone: no setting {key!r}; {did_you_mean(str(key), ['name', *_SIZES])}."
+        )
+    name = given.get("name")
+    if name not in get_args(Kind):
+        raise ValueError(
+            f"backbone: expected the name of a recurrent network, got {name!r}; "
+            f"{did_you_mean(str(name), get_args(Kind))}."
+        )
+    sizes = {**_SIZES, **given}
+    for key in _SIZES:
+        _check_size(key, sizes[key], name)
+    return cast(Kind, name), sizes["width"], sizes["layers"]
 
 
 def make_recurrent(
@@ -29,33 +83,24 @@ def make_recurrent(
     Raises:
         ValueError: If a name or a key is unknown, or a size is not a positive whole number.
     """
-    given = {"name": spec} if isinstance(spec, str) else dict(spec)
-    for key in given.keys() - {"name", *_SIZES}:
-        raise ValueError(
-            f"backbone: no setting {key!r}; {did_you_mean(str(key), ['name', *_SIZES])}."
-        )
-    name = given.get("name")
-    if name not in get_args(Kind):
-        raise ValueError(
-            f"backbone: expected the name of a recurrent network, got {name!r}; "
-            f"{did_you_mean(str(name), get_args(Kind))}."
-        )
-    sizes = {**_SIZES, **given, "num_tokens": num_tokens}
-    for key in (*_SIZES, "num_tokens"):
-        size = sizes[key]
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ValueError(
-                f"backbone: {key} must be a whole number above 0, got {size!r}. Give for instance "
-                f"{{'name': {name!r}, 'width': 256, 'layers': 1}}."
-            )
+    name, width, layers = recurrent_sizes(spec)
+    _check_size("num_tokens", num_tokens, name)
     return RecurrentForCausalLM(
         RecurrentConfig(
-            kind=cast(Kind, name),
+            kind=name,
             vocab_size=num_tokens,
-            hidden_size=sizes["width"],
-            num_hidden_layers=sizes["layers"],
+            hidden_size=width,
+            num_hidden_layers=layers,
             bos_token_id=eos,
             eos_token_id=eos,
             pad_token_id=pad,
         )
     )
+
+
+def _check_size(key: str, size: Any, name: str) -> None:
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise ValueError(
+            f"backbone: {key} must be a whole number above 0, got {size!r}. Give for instance "
+            f"{{'name': {name!r}, 'width': 256, 'layers': 1}}."
+        )

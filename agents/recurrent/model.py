@@ -82,27 +82,56 @@ class RecurrentForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[no
         self,
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
-        state: State | None = None,
+        past_key_values: State | None = None,
+        labels: Tensor | None = None,
         use_cache: bool = False,
         logits_to_keep: int = 0,
+        output_hidden_states: bool = False,
         return_dict: bool = True,
     ) -> CausalLMOutputWithPast:
         """Score the next token at every place.
 
         Args:
             input_ids: Token ids, int64 (n, T).
-            attention_mask: 1 on tokens, 0 on padding, (n, T). Rows are padded on one side, either
-                one. What is said at padding means nothing.
-            state: What was returned for the text before; None at the beginning of a text.
+            attention_mask: 1 on tokens, 0 on padding, (n, T), or longer by the text before. Rows
+                are padded on one side, either one. What is said at padding means nothing.
+            past_key_values: The state that was returned under this name for the text before; None
+                at the beginning of a text.
+            labels: What is to be written, int64 (n, T): the ids themselves, which are shifted
+                here, and -100 where nothing is learned, such as at padding.
             use_cache: Whether to return the state at the end as `past_key_values`.
             logits_to_keep: Score the last so many places only; 0 for all.
+            output_hidden_states: Must be false; transformers passes it.
             return_dict: Must be true; transformers passes it.
 
         Returns:
-            Logits (n, T or `logits_to_keep`, vocabulary), and the state if it is wanted.
+            Logits (n, T or `logits_to_keep`, vocabulary), the state if it is wanted, and with
+            labels the mean cross-entropy.
+
+        Raises:
+            ValueError: If a row holds no token, or something is asked for that is not there.
         """
         if not return_dict:
             raise ValueError("return_dict must be True, got False: there is no other output.")
+        if output_hidden_states or self.config.output_hidden_states:
+            raise ValueError(
+                "output_hidden_states must be False, got True: torch's recurrent networks give "
+                "out what their last layer says only, which read() returns."
+            )
+        if labels is not None and logits_to_keep:
+            raise ValueError(
+                f"labels want all logits, got logits_to_keep={logits_to_keep}. Leave one out."
+            )
+        state = past_key_values
+        if attention_mask is not None:
+            attention_mask = attention_mask[:, -input_ids.shape[1] :]
+            empty = (~attention_mask.any(1)).nonzero().flatten().tolist()
+            if empty:
+                raise ValueError(
+                    f"row {empty[0]} of attention_mask is all zeros, and a text has at least one "
+                    "token to go on from. Leave the row out, or begin it with the end-of-text "
+                    "token."
+                )
         if attention_mask is None or bool(attention_mask.all()):
             hidden, state = self.read(input_ids, state=state)
         else:
@@ -113,8 +142,13 @@ class RecurrentForCausalLM(PreTrainedModel, GenerationMixin):  # type: ignore[no
             hidden, state = self.read(ids, attention_mask.long().sum(1), state)
             back = (columns - first) % len(columns)
             hidden = hidden.take_along_dim(back[..., None], 1)
+        logits = self.lm_head(hidden[:, -logits_to_keep:])
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(logits, labels, vocab_size=self.config.vocab_size)
         return CausalLMOutputWithPast(
-            logits=self.lm_head(hidden[:, -logits_to_keep:]),
+            loss=loss,
+            logits=logits,
             past_key_values=state if use_cache else None,  # type: ignore[arg-type]  # no Cache
         )
 

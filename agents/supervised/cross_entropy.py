@@ -16,7 +16,7 @@ from agents.backbone import Backbone
 from agents.log_probs import LOGITS_BUDGET
 from agents.sampling import Sampling
 from agents.scoring import SequenceBatch, score
-from agents.supervised.demonstrations import batches
+from agents.supervised.demonstrations import Demonstrations, batches
 from agents.supervised.encoding import Demonstration
 
 
@@ -35,6 +35,37 @@ def cross_entropy(
     """
     _, log_probs, _ = score(backbone, Sampling(), batch, logits_budget)
     return -log_probs
+
+
+def imitate(
+    backbone: Backbone,
+    demonstrations: Demonstrations,
+    num_tokens: int,
+    share: float,
+    max_tokens: int,
+    logits_budget: int = LOGITS_BUDGET,
+) -> float:
+    """Add the gradient of a share of the mean cross-entropy of some texts to the parameters.
+
+    Args:
+        backbone: The model.
+        demonstrations: The texts, of which some are drawn.
+        num_tokens: About so many of their tokens are learned.
+        share: What the loss is multiplied by.
+        max_tokens: Most tokens to read at a time.
+        logits_budget: Largest number of logits to hold at a time.
+
+    Returns:
+        The mean cross-entropy, in nats a token.
+    """
+    batches = list(demonstrations.draw(num_tokens, max_tokens, backbone.head.weight.device))
+    count = sum(len(batch.tokens) for batch in batches)
+    total = 0.0
+    for batch in batches:
+        loss = cross_entropy(backbone, batch, logits_budget).sum() / count
+        (share * loss).backward()  # type: ignore[no-untyped-call]
+        total += loss.item()
+    return total
 
 
 @torch.no_grad()
