@@ -41,11 +41,12 @@ from typing import Any
 
 import numpy as np
 import rich
-from comparison import base, plots, report, rewards, scales, tasks
+from comparison import base, plots, report, rewards, scales, tasks, warm_start
 from comparison.analysis import results
 from comparison.pilot import pilot
-from comparison.pool import carry_out, clock, executor
-from comparison.run import TIMINGS, Run
+from comparison.pool import carry_out, clock, executor, say
+from comparison.rows import Row
+from comparison.run import TIMINGS, Run, train
 from comparison.store import Store
 from speed.results import machine
 
@@ -79,13 +80,13 @@ def main() -> None:
     pilot_store = Store(arguments.output / f"{NAME}_pilot.csv")
     failures: list[str] = []
     if not arguments.report:
-        with executor(arguments.workers) as pool:
+        with executor(arguments.workers, clean_up=warm_start.clean_up) as pool:
             if arguments.pilot:
                 runs = pilot_runs(pilot_store, pool, arguments.tokens)
-                failures = carry_out(runs, pilot_store, pool)
+                failures = measure(runs, pilot_store, pool)
             else:
                 runs = all_runs(store, pool, names, arguments)
-                failures = carry_out(runs, store, pool)
+                failures = measure(runs, store, pool)
     if arguments.pilot:
         table = "\n".join(pilot(pilot_store, store))
         atomic_write(pilot_store.path.with_suffix(".md"), table.removeprefix("#"))
@@ -191,6 +192,21 @@ def scale(store: Store, pool: ProcessPoolExecutor, names: Iterable[str]) -> None
         store.add_scales(pool.submit(scales.measure, missing).result())
 
 
+def measure(runs: Sequence[Run], store: Store, pool: ProcessPoolExecutor) -> list[str]:
+    """Carry out the runs that the store does not have yet, and return what went wrong."""
+    missing = [run for run in runs if not store.has(run)]
+    if len(missing) < len(runs):
+        say(f"{len(runs) - len(missing)} of {len(runs)} runs are there already")
+
+    def keep(run: Run, result: tuple[Row, list[Row]]) -> str:
+        row, curve = result
+        store.add(row, curve)
+        before, after = row[f"before: {run.reward}"], row[f"after: {run.reward}"]
+        return f"{before:.3f} → [bold]{after:.3f}[/], KL {row['kl']:.1f}, {row['seconds']:.0f} s"
+
+    return carry_out(missing, train, keep, pool)
+
+
 def write(store: Store, pilot_store: Store, arguments: argparse.Namespace) -> None:
     """Tables and pictures of the runs with these settings."""
     base.complete(store, store.scales)
@@ -226,15 +242,16 @@ def write(store: Store, pilot_store: Store, arguments: argparse.Namespace) -> No
 def described(arguments: argparse.Namespace) -> dict[str, Any]:
     """The settings of all runs, as a reader wants them."""
     config = RunConfig()
+    settings = {**vars(config), **config.algorithm_kwargs()}
     shown = ("n_envs", "n_steps", "batch_size", "n_epochs", "learning_rate", "gamma")
     return {
         "model": config.model,
         "algorithm": "TokenPPO",
         "tokens of a run": f"{arguments.tokens:,}",
         "seeds": arguments.seeds,
-        **{name: getattr(config, name) for name in shown},
+        **{name: settings[name] for name in shown},
         **{f"gae_lambda ({timing})": lam for timing, lam in GAE_LAMBDA.items()},
-        "kl_coef": config.algorithm_kwargs()["kl_coef"],
+        "kl_coef": settings["kl_coef"],
         **{f"tokens of a text ({task})": new for task, new in tasks.BUDGETS.items()},
         "held-out texts": tasks.HELD_OUT_TEXTS,
     }

@@ -14,7 +14,8 @@ from functools import cache
 import numpy as np
 
 from comparison import rewards, run, tasks
-from comparison.store import Row, Store
+from comparison.rows import Row
+from comparison.store import Store
 from textgym.rewards.make import build
 
 SEED = 2_000_000

@@ -1,4 +1,4 @@
-"""Runs side by side in processes of one thread each, with a line for each that is finished."""
+"""Jobs side by side in processes of one thread each, with a line for each that is finished."""
 
 from __future__ import annotations
 
@@ -6,68 +6,83 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from typing import TypeVar
 
 import rich
 import torch
 
-from comparison import warm_start
-from comparison.run import Run, train
-from comparison.store import Store
+Job = TypeVar("Job")
+Result = TypeVar("Result")
 
 
-def executor(workers: int) -> ProcessPoolExecutor:
-    """Processes that begin from nothing, since torch does not bear to be forked."""
+def nothing() -> None:
+    """What a process has to clean up if it leaves nothing behind."""
+
+
+def executor(
+    workers: int, threads: int = 1, clean_up: Callable[[], None] = nothing
+) -> ProcessPoolExecutor:
+    """Processes that begin from nothing, since torch does not bear to be forked.
+
+    Args:
+        workers: How many.
+        threads: Of torch in each of them.
+        clean_up: What to do in a process whose parent was killed.
+    """
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_begin)
+    return ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_begin, initargs=(threads, clean_up)
+    )
 
 
-def _begin() -> None:
-    """Use one thread, as each core has its own process, and end with the process that began it."""
-    torch.set_num_threads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+def _begin(threads: int, clean_up: Callable[[], None]) -> None:
+    """Use so many threads, and end with the process that began it."""
+    torch.set_num_threads(threads)
+    threading.Thread(target=_end_with_parent, args=(clean_up,), daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(clean_up: Callable[[], None]) -> None:
     # A worker whose parent was killed would wait for work forever.
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
-    warm_start.clean_up()
+    clean_up()
     os._exit(1)
 
 
-def carry_out(runs: Sequence[Run], store: Store, pool: ProcessPoolExecutor) -> list[str]:
-    """Carry out the runs that the store does not have yet.
+def carry_out(
+    jobs: Sequence[Job],
+    work: Callable[[Job], Result],
+    keep: Callable[[Job, Result], str],
+    pool: ProcessPoolExecutor,
+) -> list[str]:
+    """Carry out jobs, and keep what comes out of each as soon as it is there.
+
+    Args:
+        jobs: Each says what it is when it is printed.
+        work: Carries out a job, in another process.
+        keep: Keeps the result, and says in a few words what it is.
+        pool: The processes.
 
     Returns:
-        What went wrong, a line a run; the other runs are kept.
+        What went wrong, a line a job; the other jobs are kept.
     """
-    missing = [run for run in runs if not store.has(run)]
-    if len(missing) < len(runs):
-        _say(f"{len(runs) - len(missing)} of {len(runs)} runs are there already")
     began = time.perf_counter()
-    futures = {pool.submit(train, run): run for run in missing}
+    futures = {pool.submit(work, job): job for job in jobs}
     failures = []
     try:
         for done, future in enumerate(as_completed(futures), 1):
-            run = futures[future]
-            left = (time.perf_counter() - began) / done * (len(missing) - done)
-            what = f"{run.reward}, {run.timing}, lambda {run.gae_lambda:g}, seed {run.seed}"
-            head = f"{done}/{len(missing)}  {what}"
+            job = futures[future]
+            left = (time.perf_counter() - began) / done * (len(jobs) - done)
+            head = f"{done}/{len(jobs)}  {job}"
             error = future.exception()
             if error is not None:
-                failures.append(f"{what}: {type(error).__name__}: {error}")
-                _say(f"{head}: [bold red]{type(error).__name__}[/]")
+                failures.append(f"{job}: {type(error).__name__}: {error}")
+                say(f"{head}: [bold red]{type(error).__name__}[/]")
                 continue
-            row, curve = future.result()
-            store.add(row, curve)
-            before, after = row[f"before: {run.reward}"], row[f"after: {run.reward}"]
-            _say(
-                f"{head}: {before:.3f} → [bold]{after:.3f}[/], KL {row['kl']:.1f}, "
-                f"{row['seconds']:.0f} s; {clock(left)} left"
-            )
+            say(f"{head}: {keep(job, future.result())}; {clock(left)} left")
     except BaseException:
         # Leaving the pool would carry out all that is still waiting.
         pool.shutdown(wait=False, cancel_futures=True)
@@ -81,5 +96,6 @@ def clock(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s"
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """Print a line as it is, however long."""
     rich.get_console().print(line, soft_wrap=True)

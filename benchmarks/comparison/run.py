@@ -53,6 +53,9 @@ class Run:
         """The task's name."""
         return rewards.REWARDS[self.reward].task
 
+    def __str__(self) -> str:
+        return f"{self.reward}, {self.timing}, lambda {self.gae_lambda:g}, seed {self.seed}"
+
 
 @dataclass(frozen=True)
 class Point:

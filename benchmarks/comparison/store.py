@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from comparison.rows import Row, read_rows, write_rows
 from comparison.run import Run
-from textgym.files import atomic_write
-
-Row = dict[str, Any]
 
 _KEY = ("reward", "timing", "algorithm", "gae_lambda", "seed", "total_timesteps")
 
@@ -36,11 +32,11 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.runs = _read(path)
+        self.runs = read_rows(path)
         finished = {_key(row) for row in self.runs}
-        self.curves = [row for row in _read(self._beside("curves")) if _key(row) in finished]
-        self.scales = {row["reward"]: row for row in _read(self._beside("scales"))}
-        self.base = {_measure(row): row for row in _read(self._beside("base"))}
+        self.curves = [row for row in read_rows(self._beside("curves")) if _key(row) in finished]
+        self.scales = {row["reward"]: row for row in read_rows(self._beside("scales"))}
+        self.base = {_measure(row): row for row in read_rows(self._beside("base"))}
 
     def has(self, run: Run) -> bool:
         """Whether a run is finished."""
@@ -52,18 +48,18 @@ class Store:
         self.curves += [{**told, **point} for point in curve]
         self.runs.append(row)
         # The runs come last: a run without its curve would count as finished.
-        _write(self._beside("curves"), self.curves)
-        _write(self.path, self.runs)
+        write_rows(self._beside("curves"), self.curves)
+        write_rows(self.path, self.runs)
 
     def add_scales(self, rows: Iterable[Row]) -> None:
         """Keep the scales of some rewards."""
         self.scales |= {row["reward"]: row for row in rows}
-        _write(self._beside("scales"), list(self.scales.values()))
+        write_rows(self._beside("scales"), list(self.scales.values()))
 
     def add_base(self, rows: Iterable[Row]) -> None:
         """Keep what was measured of the base model."""
         self.base |= {_measure(row): row for row in rows}
-        _write(self._beside("base"), list(self.base.values()))
+        write_rows(self._beside("base"), list(self.base.values()))
 
     def only(self, tokens: int, seeds: int, lambdas: Mapping[str, float]) -> None:
         """Look at runs with so many tokens, seeds below a number, and these lambdas by timing.
@@ -106,30 +102,3 @@ def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def _measure(row: Mapping[str, Any]) -> tuple[str, str]:
     return row["task"], row["measure"]
-
-
-def _read(path: Path) -> list[Row]:
-    if not path.is_file():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return [{k: _value(v) for k, v in row.items() if v} for row in csv.DictReader(file)]
-
-
-def _value(text: str) -> Any:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
-
-
-def _write(path: Path, rows: Sequence[Row]) -> None:
-    columns = dict.fromkeys(name for row in rows for name in row)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        # All digits, so that a report is the same before and after the files were read again.
-        writer.writerow({k: repr(float(v)) if isinstance(v, float) else v for k, v in row.items()})
-    atomic_write(path, text.getvalue())
