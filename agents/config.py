@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,7 +10,7 @@ import tyro
 
 from agents import schedules
 from agents.algorithms.by_name import ALGORITHMS, NamedAlgorithm
-from agents.config_checks import SCHEDULES, check_settings
+from agents.config_checks import SCHEDULES, check_settings, foreign_settings
 from agents.replay import TokenReplayBuffer
 from agents.schedules import ScheduleSpec
 from agents.specs import Spec, as_templates, as_vocabulary
@@ -116,8 +116,8 @@ class RunConfig:
     """Stop an update early at this approximate KL divergence (ppo, grpo, rloo)."""
     kl_coef: float | None = None
     """What it costs to leave the model as it was: penalty on a token's reward for each nat by
-    which it became likelier. None is 0.07, and 0 for a network from scratch;
-    Stable-Baselines3's algorithms and dqn know none."""
+    which it became likelier (with grpo a term of the loss). None is 0.07, and 0 for a network from
+    scratch; Stable-Baselines3's algorithms and dqn know none."""
     target_kl_ref: float | None = None
     """Let kl_coef follow this KL divergence from the model as it was, in nats a text."""
     sft_coef: float = 0.0
@@ -186,6 +186,11 @@ class RunConfig:
     def final_temperature(self) -> float:
         """What divides the logits at the end of the run, and where the model is judged."""
         return schedules.final(self.temperature)
+
+    def as_data(self) -> dict[str, Any]:
+        """The settings for a run file; those that the algorithm does not take are left out."""
+        foreign = foreign_settings(self)
+        return {key: value for key, value in asdict(self).items() if key not in foreign}
 
     @property
     def validate_every(self) -> int:

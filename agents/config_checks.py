@@ -32,6 +32,18 @@ _ABOVE_ZERO = (
     "target_update_interval",
 )
 
+_COUNTS = (
+    "total_timesteps",
+    "max_new_tokens",
+    "n_envs",
+    "n_steps",
+    "n_episodes",
+    "group_size",
+    "batch_size",
+    "n_epochs",
+    "eval_prompts",
+)
+
 
 def check_settings(config: RunConfig) -> None:
     """Raise if a setting is out of its range, or does not go with another.
@@ -40,6 +52,7 @@ def check_settings(config: RunConfig) -> None:
         ValueError: With the value, what was expected, and the cure.
     """
     _check_numbers(config)
+    _check_schedules(config)
     for name in ("lora_alpha", "lora_targets"):
         if config.lora_rank is None and getattr(config, name) is not None:
             raise ValueError(
@@ -59,24 +72,19 @@ def check_settings(config: RunConfig) -> None:
         )
 
 
+def foreign_settings(config: RunConfig) -> list[str]:
+    """Settings of other algorithms, which this one does not take."""
+    every = frozenset().union(*(named.settings for named in ALGORITHMS.values()))
+    return sorted(every - config.algorithm.settings)
+
+
 def _check_numbers(config: RunConfig) -> None:
-    for name in SCHEDULES:
-        spec = getattr(config, name)
-        if spec is None:
-            continue
-        try:
-            ends = schedules.initial(spec), schedules.final(spec)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from error
-        if name in ("ent_coef", "epsilon"):
-            _check(name, spec, min(ends) >= 0, "0 or above")
-        elif name == "learning_rate":
-            _check(name, spec, min(ends) >= 0 and max(ends) > 0, "above 0")
-        else:
-            _check(name, spec, min(ends) > 0, "above 0")
     for name in _ABOVE_ZERO:
         value = getattr(config, name)
         _check(name, value, value is None or value > 0, "above 0")
+    for name in _COUNTS:
+        value = getattr(config, name)
+        _check(name, value, value is None or value == int(value), "a whole number")
     for name in ("seed", "vf_coef", "top_k", "learning_starts", "kl_coef", "eval_every"):
         value = getattr(config, name)
         _check(name, value, value is None or value >= 0, "0 or above")
@@ -87,22 +95,44 @@ def _check_numbers(config: RunConfig) -> None:
     _check("group_size", config.group_size, config.group_size >= 2, "at least 2")
 
 
+def _check_schedules(config: RunConfig) -> None:
+    for name in SCHEDULES:
+        spec = getattr(config, name)
+        if spec is None:
+            continue
+        try:
+            ends = schedules.initial(spec), schedules.final(spec)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+        if spec in schedules.PRESETS and name != "temperature":
+            raise ValueError(f"{name}={spec!r}: that is a schedule of temperatures.")
+        if name == "epsilon":
+            _check(name, spec, min(ends) >= 0 and max(ends) <= 1, "from 0 to 1")
+        elif name == "ent_coef":
+            _check(name, spec, min(ends) >= 0, "0 or above")
+        elif name == "learning_rate":
+            _check(name, spec, min(ends) >= 0 and max(ends) > 0, "above 0")
+        else:
+            _check(name, spec, min(ends) > 0, "above 0")
+
+
 def _check_algorithm(config: RunConfig) -> None:
     """Raise if a setting was given that the algorithm does not take."""
-    every = frozenset().union(*(named.settings for named in ALGORITHMS.values()))
-    for name in sorted(every - config.algorithm.settings):
+    for name in foreign_settings(config):
         value = getattr(config, name)
         if value != config.__dataclass_fields__[name].default:
             takers = [algo for algo, named in ALGORITHMS.items() if name in named.settings]
             raise ValueError(
                 f"{name}={value!r} is for --algo {', '.join(takers)}: {config.algo} does not "
-                "take it."
+                "take it. Leave it out."
             )
-    if config.algorithm.is_stock and not isinstance(schedules.make(config.temperature), float):
-        raise ValueError(
-            f"temperature={config.temperature!r} is a schedule, and {config.algo} knows none. Give "
-            "a number, or one of this library's algorithms."
-        )
+    for name in ("temperature", "ent_coef") if config.algorithm.is_stock else ():
+        value = getattr(config, name)
+        if not isinstance(schedules.make(value), float):
+            raise ValueError(
+                f"{name}={value!r} is a schedule, and {config.algo} knows none. Give a number, or "
+                "one of this library's algorithms."
+            )
     episodes = config.n_envs if config.n_episodes is None else config.n_episodes
     if "group_size" in config.algorithm.settings and episodes % config.group_size:
         fits = max(episodes // config.group_size, 1) * config.group_size

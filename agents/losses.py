@@ -1,7 +1,7 @@
 """The terms of a loss, one number a token: pure functions of tensors.
 
 Losses come without a mean, so that a mini-batch can be split into parts of any size: what is
-minimised is their sum over the mini-batch, divided by its number of tokens.
+minimised is their sum over the mini-batch, divided by its number of tokens or of texts.
 """
 
 from __future__ import annotations

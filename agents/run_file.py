@@ -28,9 +28,14 @@ Config = TypeVar("Config")
 """A dataclass of settings, as a command takes them."""
 
 
+FREE_TO_CHANGE = {"train": ("total_timesteps", "device"), "sft": ("device",)}
+"""Settings that may be others when a run of a command goes on."""
+
+
 def save_config(config: Any, path: Path, command: str = "train") -> None:
     """Write a run file for `--config` of a command; the run's own directory is left out."""
-    data = json.loads(json.dumps(dataclasses.asdict(config), default=str))  # paths as strings
+    settings = config.as_data() if isinstance(config, RunConfig) else dataclasses.asdict(config)
+    data = json.loads(json.dumps(settings, default=str))  # paths as strings
     values = {"command": command, **data}
     values.pop("output", None)
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
@@ -64,7 +69,10 @@ def load_config(path: Path, kind: type[Any] = RunConfig, command: str = "train")
         raise ValueError(
             f"{path} is the run file of textgym {found}, and textgym {command} was asked for."
         )
-    return as_config(kind, values, str(path))
+    try:
+        return as_config(kind, values)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -85,31 +93,36 @@ def read_settings(path: Path) -> dict[str, Any]:
     return values
 
 
-def as_config(kind: type[Config], values: Mapping[str, Any], where: str) -> Config:
+def as_config(kind: type[Config], values: Mapping[str, Any], **settled: Any) -> Config:
     """Settings as their dataclass.
 
     Args:
         kind: The dataclass.
         values: Settings as YAML gives them, by name.
-        where: Where they stand, for messages.
+        **settled: Settings as the dataclass has them, which are not for the YAML to give.
 
     Raises:
         ValueError: If a setting is unknown, not of its type or refused, or one is missing.
     """
     hints = get_type_hints(kind)
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = dict(settled)
     for key, value in values.items():
-        if key not in hints:
-            raise ValueError(f"{where}: no setting {key!r}; {did_you_mean(str(key), hints)}.")
+        if key not in hints.keys() - settled.keys():
+            names = [name for name in hints if name not in settled]
+            raise ValueError(f"no setting {key!r}; {did_you_mean(str(key), names)}.")
         try:
             settings[key] = _typed(value, hints[key])
         except TypeError as error:
-            raise ValueError(f"{where}: {key} is {error}, got {value!r}.") from error
+            cure = ""
+            if isinstance(value, str) and _is_list(hints[key]):
+                listed = yaml.safe_dump([value], default_flow_style=True, allow_unicode=True)
+                cure = f" Write {key}: {listed.strip()}"
+            raise ValueError(f"{key} is {error}, got {value!r}.{cure}") from error
     fields: Any = dataclasses.fields(kind)  # type: ignore[arg-type]
     for field in fields:
         missing = (field.default, field.default_factory) == (dataclasses.MISSING,) * 2
         if missing and field.name not in settings:
-            raise ValueError(f"{where}: {field.name} is missing.")
+            raise ValueError(f"{field.name} is missing.")
     return kind(**settings)
 
 
@@ -136,6 +149,10 @@ def _typed(value: Any, hint: Any) -> Any:
     if isinstance(hint, type) and type(value) is hint:
         return value
     raise TypeError(_described(hint))
+
+
+def _is_list(hint: Any) -> bool:
+    return tuple in map(get_origin, (hint, *get_args(hint)))
 
 
 def _number(value: Any) -> float:

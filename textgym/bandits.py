@@ -89,6 +89,10 @@ class Bandit(ABC):
         self.pending[arm] += 1
         return arm
 
+    def repeat(self, arm: int) -> None:
+        """Pull an arm that was chosen once more."""
+        self.pending[arm] += 1
+
     def update(self, arm: int, value: float) -> None:
         """Settle a pull with its result.
 

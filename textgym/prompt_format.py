@@ -39,7 +39,8 @@ class PromptFormat(Protocol):
 
         They are those that the tokenizer makes of prompt and text in one, where these begin with
         the prompt's; a tokenizer that joins the two across their boundary is given the text alone.
-        Of a tokenizer without an end-of-text token the end is not said.
+        So is one whose special tokens are spelt in the text, where they are text as any other. Of
+        a tokenizer without an end-of-text token the end is not said.
         """
 
     def encode_reply(self, reply: str, turn_ids: Sequence[int], turn: str) -> list[int]:
@@ -152,5 +153,7 @@ def _completion(
     """What follows the prompt in the token ids of prompt and text, and the end of the text."""
     begins = whole_ids[: len(prompt_ids)] == prompt_ids
     ids = whole_ids[len(prompt_ids) :] if begins else tokenizer.encode_plain(text)
+    if not tokenizer.special_ids.isdisjoint(ids):  # the text spells one, and does not mean it
+        ids = tokenizer.encode_literal(text)
     eos = tokenizer.eos_token_id
     return ids if eos is None else [*ids, eos]

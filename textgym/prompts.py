@@ -152,6 +152,12 @@ class Prompts:
         Raises:
             ValueError: On an unknown option, or a prompt that does not fit.
         """
+        if "group_size" in options:
+            raise ValueError(
+                "prompts in groups are for rows that share them: group_size is a reset option of "
+                "the vector environment, gym.make_vec('TextGen-v0', n), and for Stable-Baselines3 "
+                "of make_sb3_vec_env('TextGen-v0', n)."
+            )
         for key in options:
             if key not in _OPTIONS:
                 raise ValueError(
@@ -186,6 +192,8 @@ class Prompts:
     def _draw_in_groups(self, generator: np.random.Generator) -> Prompt:
         if not self._copies:
             self._copied, self._copies = self._draw(generator), self._group_size
+        elif self.selection is not None and self._copied.template is not None:
+            self.selection.repeat(self._copied.template)
         self._copies -= 1
         return self._copied
 

@@ -6,7 +6,7 @@ import codecs
 import copy
 import json
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
@@ -121,6 +121,11 @@ class Tokenizer:
         ids: list[int] = self.backend.encode(text, add_special_tokens=False).ids
         return ids
 
+    def encode_literal(self, text: str) -> list[int]:
+        """Token ids of a text in which a special token that is spelt out is text as any other."""
+        ids: list[int] = self._literal.encode(text, add_special_tokens=False).ids
+        return ids
+
     def decode(self, token_ids: Sequence[int] | NDArray[np.int64]) -> str:
         """The text of some token ids, special tokens left out."""
         if self._bytes is not None:
@@ -172,6 +177,12 @@ class Tokenizer:
 
     def __repr__(self) -> str:
         return f"Tokenizer({self.name!r}, vocab_size={self.vocab_size})"
+
+    @cached_property
+    def _literal(self) -> tokenizers.Tokenizer:
+        backend = copy.deepcopy(self.backend)
+        backend.encode_special_tokens = True
+        return backend
 
     def _special_id(self, role: str, token: str | None) -> int | None:
         if token is None:

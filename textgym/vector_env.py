@@ -153,10 +153,13 @@ All rows share what is learned of templates.
             self.process.prompts.restart()
         options = dict(options or {})
         rows = self._all
-        group_size = as_count("option group_size", options.pop("group_size", 1))
         if "reset_mask" in options:
-            (rows,) = self._checked_mask(options.pop("reset_mask")).nonzero()
+            mask = self._checked_mask("option reset_mask", options.pop("reset_mask"))
+            (rows,) = mask.nonzero()
+            if "group_size" in options:
+                raise ValueError("option group_size is for a reset of all rows; no reset_mask.")
         else:
+            group_size = as_count("option group_size", options.pop("group_size", 1))
             self.process.prompts.group_by(group_size)
         self._held[rows] = False
         for row in rows.tolist():
@@ -173,8 +176,11 @@ All rows share what is learned of templates.
 
         Args:
             rows: Which, bool (n,).
+
+        Raises:
+            ValueError: If it is no such array.
         """
-        self._held |= rows
+        self._held |= self._checked_mask("rows", rows)
 
     def step(self, actions: NDArray[np.int64]) -> StepResult:
         """Append a token to every row.
@@ -292,11 +298,11 @@ All rows share what is learned of templates.
             )
         return seed
 
-    def _checked_mask(self, mask: Any) -> NDArray[np.bool_]:
+    def _checked_mask(self, name: str, mask: Any) -> NDArray[np.bool_]:
         fits = isinstance(mask, np.ndarray) and mask.shape == (self.num_envs,)
         if not fits or mask.dtype != np.bool_ or not mask.any():
             raise ValueError(
-                f"option reset_mask is a bool array of shape ({self.num_envs},) with at least one "
+                f"{name} is a bool array of shape ({self.num_envs},) with at least one "
                 f"True, got {mask!r}."
             )
         checked: NDArray[np.bool_] = mask

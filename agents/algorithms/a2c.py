@@ -42,6 +42,7 @@ class TokenA2C(TokenOnPolicyAlgorithm):
         **settings: What all algorithms have; see `TokenOnPolicyAlgorithm`.
     """
 
+    one_step = True
     defaults: ClassVar[Settings] = {"n_steps": 5, "gae_lambda": 1.0}
 
     def __init__(

@@ -51,7 +51,8 @@ class TokenOnPolicyAlgorithm(TokenCollector):
             on in the next rollout.
         n_episodes: Texts that all environments write together between updates, each of them
             whole, and none of them begun before; None for `n_steps`. An environment that has
-            written enough waits for the others, and nothing is computed for it.
+            written enough waits for the others, and nothing is computed for it; `VecNormalize`
+            takes its zeros for rewards, so leave `norm_reward` off.
         batch_size: Tokens of a mini-batch; None for the whole rollout. Texts are not torn apart:
             mini-batches are as many as they would be, and of about this size.
         n_epochs: Passes over the rollout in an update.
@@ -90,6 +91,8 @@ class TokenOnPolicyAlgorithm(TokenCollector):
         TypeError: If the policy is no `TransformerPolicy`.
     """
 
+    one_step: ClassVar[bool] = False
+    """Whether a rollout is good for one step only, all of it at once."""
     averages_over: ClassVar[Literal["tokens", "texts"]] = "tokens"
     """What the sum of a mini-batch's losses is divided by the number of."""
 
@@ -126,6 +129,12 @@ class TokenOnPolicyAlgorithm(TokenCollector):
         _init_setup_model: bool = True,
     ) -> None:
         check_settings(locals())
+        if self.one_step and (n_epochs, batch_size) != (1, None):
+            raise ValueError(
+                f"{type(self).__name__} takes one step a rollout, since nothing corrects for texts "
+                f"of another policy; leave n_epochs={n_epochs} and batch_size={batch_size} out, or "
+                "take TokenPPO."
+            )
         if not (isinstance(policy, type) and issubclass(policy, TransformerPolicy)):
             raise TypeError(
                 f"{type(self).__name__} trains a TransformerPolicy, got {policy!r}. For other "
@@ -165,6 +174,7 @@ class TokenOnPolicyAlgorithm(TokenCollector):
         self.micro_batch_tokens = micro_batch_tokens
         self.logits_budget = logits_budget
         self._episodes = 0
+        self._drawn_at = None
         if _init_setup_model:
             self._setup_model()
 
@@ -267,7 +277,10 @@ class TokenOnPolicyAlgorithm(TokenCollector):
         places = np.concatenate(
             [np.arange(s.begin, s.end) * buffer.n_envs + s.row for s in segments]
         )
-        count = len(places) if self.averages_over == "tokens" else len(segments)
+        count = len(places)
+        if self.averages_over == "texts":  # of which one may have several turns
+            episodes = buffer.episodes
+            count = len({int(episodes[s.begin, s.row]) for s in segments})
         advantages = buffer.to_torch(buffer.advantages.reshape(-1))
         if self.normalize_advantage:
             where = torch.from_numpy(places).to(device)
@@ -306,9 +319,11 @@ class TokenOnPolicyAlgorithm(TokenCollector):
             share = (1 - self.sft_coef) / count
             (share * loss.sum()).backward()  # type: ignore[no-untyped-call]
             log_ratio = tokens.log_ratio.detach()
+            # What is logged is a mean over tokens, and what is minimised perhaps one over texts.
+            scale = len(places) / count
             logged = {
-                "loss": loss,
-                "policy_loss": policy_loss,
+                "loss": scale * loss,
+                "policy_loss": scale * policy_loss,
                 "entropy": entropies,
                 "approx_kl": approximate_kl(log_ratio),
                 "ratio": log_ratio.exp(),

@@ -11,6 +11,7 @@ from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from agents.algorithms.a2c import TokenA2C
+from agents.algorithms.collect import TokenCollector
 from agents.algorithms.dqn import TokenDQN
 from agents.algorithms.grpo import GRPO
 from agents.algorithms.ppo import TokenPPO
@@ -139,5 +140,9 @@ def documentation(name: str) -> str:
     """
     if name not in ALGORITHMS:
         raise ValueError(f"no algorithm {name!r}; {did_you_mean(name, ALGORITHMS)}.")
-    kind = ALGORITHMS[name].kind
-    return f"{kind.__module__}.{kind.__name__}\n\n{inspect.getdoc(kind)}"
+    named = ALGORITHMS[name]
+    ours = [base for base in named.kind.__mro__ if base.__module__.startswith("agents.algorithms")]
+    described = [base for base in ours or [named.kind] if base is not TokenCollector]
+    parts = [f"{base.__module__}.{base.__name__}\n\n{inspect.getdoc(base)}" for base in described]
+    defaults = ", ".join(f"{key}={value:g}" for key, value in named.defaults.items())
+    return "\n\n\n".join([*parts, f"textgym train --algo {name} has {defaults} by default."])

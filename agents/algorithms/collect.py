@@ -42,6 +42,7 @@ class TokenCollector(OnPolicyAlgorithm):
     micro_batch_tokens: int
     logits_budget: int
     _episodes: int
+    _drawn_at: float | None
 
     whole_episodes: ClassVar[bool] = False
     """Whether returns are of whole episodes, one of each environment unless `n_episodes` is given,
@@ -60,19 +61,26 @@ class TokenCollector(OnPolicyAlgorithm):
         """
         self.rollout_buffer.compute_returns_and_advantage(last_values, last_dones)
 
+    @property
+    def episodes_wanted(self) -> int | None:
+        """Texts of a rollout; None if it goes by steps."""
+        if self.n_episodes is None and self.whole_episodes:
+            return self.n_envs
+        return self.n_episodes
+
     def _reset_options(self) -> dict[str, Any]:
         """Options of the reset with which a rollout of whole episodes begins."""
         return {}
 
     def _setup_model(self) -> None:
         super()._setup_model()
-        if self.whole_episodes and self.n_episodes is None:
-            self.n_episodes = self.n_envs
         self._episode_sums = EpisodeSums(self.n_envs)
         self._sampler = Sampler(self.policy, self.n_envs)
         self.reference = Reference(self.policy).to(self.device) if self.kl_coef > 0 else None
         if self.temperature is not None:
-            self.policy.set_temperature(self._now(self.temperature))
+            # Of what is loaded, the one at which it wrote last.
+            drawn_at = self._drawn_at or self._now(self.temperature)
+            self.policy.set_temperature(drawn_at)
 
     def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
         """As SB3, but not below 0: whole episodes may write some tokens more than were asked."""
@@ -99,9 +107,11 @@ class TokenCollector(OnPolicyAlgorithm):
         # SB3 does so after a rollout, and schedules begin before the first.
         self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
         if self.temperature is not None:
-            self.policy.set_temperature(self._now(self.temperature))
+            self._drawn_at = self._now(self.temperature)
+            self.policy.set_temperature(self._drawn_at)
             self.logger.record("rollout/temperature", self.policy.sampling.temperature)
-        if self.n_episodes is not None:
+        n_episodes = self.episodes_wanted
+        if n_episodes is not None:
             env.set_options(self._reset_options())
             self._last_obs = env.reset()  # type: ignore[assignment]
             self._last_episode_starts = np.ones(env.num_envs, np.bool_)
@@ -114,8 +124,8 @@ class TokenCollector(OnPolicyAlgorithm):
         rollout = Rollout(self._sampler, env, self._last_obs)
         rollout_buffer.begin(np.arange(env.num_envs), self._last_obs)
         ending: Ending = AfterSteps(n_rollout_steps)
-        if self.n_episodes is not None:
-            ending = AfterEpisodes(self.n_episodes, env.num_envs)
+        if n_episodes is not None:
+            ending = AfterEpisodes(n_episodes, env.num_envs)
             rollout.leave_out(ending.unwanted)
         after_cuts = 0.0 if self.whole_episodes else self.gamma
         paid: list[NDArray[np.float32]] = []
@@ -137,7 +147,7 @@ class TokenCollector(OnPolicyAlgorithm):
                 enough = ending.take(dones)
                 if enough.any() and not ending.over:
                     rollout.leave_out(enough)
-            last_values = rollout.values(np.logical_not(dones) & (self.n_episodes is None))
+            last_values = rollout.values(np.logical_not(dones) & (n_episodes is None))
         rollout_buffer.trim()
         seconds = time.perf_counter() - started
         speed = (self.num_timesteps - first) / seconds

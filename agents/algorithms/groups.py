@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
-from stable_baselines3.common.utils import FloatSchedule
 from typing_extensions import Unpack
 
-from agents.algorithms.base import TokenOnPolicyAlgorithm
+from agents.algorithms.clipped import ClippedAlgorithm
 from agents.algorithms.settings import Settings, check, with_defaults
 from agents.policy import TransformerPolicy
 from agents.returns import by_episode, rewards_to_go
@@ -20,7 +19,7 @@ Credit: TypeAlias = Literal["token", "sequence"]
 """What a token is credited with: what was paid from it on, or all that its text was paid."""
 
 
-class GroupAlgorithm(TokenOnPolicyAlgorithm):
+class GroupAlgorithm(ClippedAlgorithm):
     """Whole texts, `group_size` of each prompt, which are each other's baseline.
 
     The prompt source of the environment hands each prompt out so many times. An algorithm adds
@@ -41,6 +40,7 @@ class GroupAlgorithm(TokenOnPolicyAlgorithm):
         ValueError: If groups are not whole, or another argument is out of its range.
     """
 
+    defaults: ClassVar[Settings] = {"vf_coef": 0.0}
     whole_episodes = True
 
     def __init__(
@@ -54,16 +54,14 @@ class GroupAlgorithm(TokenOnPolicyAlgorithm):
         clip_range: float | Schedule = 0.2,
         **settings: Unpack[Settings],
     ) -> None:
-        whole = group_size == int(group_size) and group_size >= 2
+        whole = isinstance(group_size, int) and group_size >= 2
         check("group_size", group_size, whole, "a whole number of at least 2")
         if credit not in get_args(Credit):
             raise ValueError(f'credit is "token" or "sequence", got {credit!r}.')
-        if isinstance(clip_range, (int, float)):
-            check("clip_range", clip_range, clip_range > 0, "above 0")
         self.group_size = group_size
         self.credit: Credit = credit
-        self.clip_range: Any = clip_range
-        super().__init__(policy, env, learning_rate, **with_defaults({"vf_coef": 0.0}, settings))
+        settings = with_defaults(self.defaults, settings)
+        super().__init__(policy, env, learning_rate, clip_range=clip_range, **settings)
 
     @abstractmethod
     def _compare(self, returns: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -79,11 +77,11 @@ class GroupAlgorithm(TokenOnPolicyAlgorithm):
 
     def _setup_model(self) -> None:
         super()._setup_model()
-        self.clip_range = FloatSchedule(self.clip_range)
-        assert self.n_episodes is not None
-        if self.n_episodes % self.group_size:
+        n_episodes = self.episodes_wanted
+        assert n_episodes is not None
+        if n_episodes % self.group_size:
             raise ValueError(
-                f"{self.n_episodes} texts between updates are no whole groups of "
+                f"{n_episodes} texts between updates are no whole groups of "
                 f"group_size={self.group_size}. Give n_episodes={self.group_size} times a whole "
                 "number (it is the number of environments unless you say otherwise)."
             )

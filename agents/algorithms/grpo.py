@@ -8,7 +8,7 @@ from torch import Tensor
 
 from agents.algorithms.groups import GroupAlgorithm
 from agents.algorithms.token_batch import TokenBatch
-from agents.losses import clipped_surrogate, kl_of_policy
+from agents.losses import kl_of_policy
 from agents.returns import group_centred
 
 
@@ -48,10 +48,8 @@ class GRPO(GroupAlgorithm):
         return centred / (spread + np.float32(1e-4))
 
     def _policy_loss(self, tokens: TokenBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        clip_range = self.clip_range(self._current_progress_remaining)
-        clipped = (tokens.log_ratio.exp() - 1).abs() > clip_range
-        loss = clipped_surrogate(tokens.log_ratio, tokens.advantages, clip_range)
+        loss, logged = self._clipped_loss(tokens.log_ratio, tokens.advantages)
         if self.reference is not None:
             kl = kl_of_policy(tokens.log_probs, tokens.ref_log_probs, tokens.log_ratio)
             loss = loss + self.kl_coef * kl
-        return loss, {"clip_fraction": clipped.float()}
+        return loss, logged

@@ -9,14 +9,14 @@ from stable_baselines3.common.utils import FloatSchedule
 from torch import Tensor
 from typing_extensions import Unpack
 
-from agents.algorithms.base import TokenOnPolicyAlgorithm
+from agents.algorithms.clipped import ClippedAlgorithm
 from agents.algorithms.settings import Settings, check, with_defaults
 from agents.algorithms.token_batch import TokenBatch
-from agents.losses import clipped_surrogate, value_loss
+from agents.losses import value_loss
 from agents.policy import TransformerPolicy
 
 
-class TokenPPO(TokenOnPolicyAlgorithm):
+class TokenPPO(ClippedAlgorithm):
     """PPO as Stable-Baselines3 has it, for language models, tens of times faster.
 
     Stock `PPO(TransformerPolicy, env)` reads the whole text again for every token: in the rollout,
@@ -74,25 +74,19 @@ class TokenPPO(TokenOnPolicyAlgorithm):
         clip_range_vf: float | Schedule | None = None,
         **settings: Unpack[Settings],
     ) -> None:
-        for name, value in {"clip_range": clip_range, "clip_range_vf": clip_range_vf}.items():
-            if isinstance(value, (int, float)):
-                check(name, value, value > 0, "above 0")
-        # SB3's names and habit: given as a number or a schedule, and a schedule from then on.
-        self.clip_range: Any = clip_range
-        self.clip_range_vf: Any = clip_range_vf
-        super().__init__(policy, env, learning_rate, **with_defaults(self.defaults, settings))
+        if clip_range_vf is not None and not callable(clip_range_vf):
+            check("clip_range_vf", clip_range_vf, clip_range_vf > 0, "above 0, or None")
+        self.clip_range_vf: Any = clip_range_vf  # as SB3, a schedule once it is set up
+        settings = with_defaults(self.defaults, settings)
+        super().__init__(policy, env, learning_rate, clip_range=clip_range, **settings)
 
     def _setup_model(self) -> None:
         super()._setup_model()
-        self.clip_range = FloatSchedule(self.clip_range)
         if self.clip_range_vf is not None:
             self.clip_range_vf = FloatSchedule(self.clip_range_vf)
 
     def _policy_loss(self, tokens: TokenBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        clip_range = self.clip_range(self._current_progress_remaining)
-        clipped = (tokens.log_ratio.exp() - 1).abs() > clip_range
-        loss = clipped_surrogate(tokens.log_ratio, tokens.advantages, clip_range)
-        return loss, {"clip_fraction": clipped.float()}
+        return self._clipped_loss(tokens.log_ratio, tokens.advantages)
 
     def _value_loss(self, tokens: TokenBatch) -> tuple[Tensor, dict[str, Tensor]]:
         values, old_values = tokens.values, tokens.old_values
@@ -106,7 +100,6 @@ class TokenPPO(TokenOnPolicyAlgorithm):
     def train(self) -> None:
         """Learn from the rollout; see SB3."""
         super().train()
-        progress = self._current_progress_remaining
-        self.logger.record("train/clip_range", self.clip_range(progress))
         if self.clip_range_vf is not None:
-            self.logger.record("train/clip_range_vf", self.clip_range_vf(progress))
+            clip_range_vf = self.clip_range_vf(self._current_progress_remaining)
+            self.logger.record("train/clip_range_vf", clip_range_vf)

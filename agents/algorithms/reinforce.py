@@ -43,6 +43,7 @@ class Reinforce(TokenOnPolicyAlgorithm):
 
     averages_over = "texts"
     whole_episodes = True
+    one_step = True
 
     def __init__(
         self,

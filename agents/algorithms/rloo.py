@@ -8,7 +8,6 @@ from torch import Tensor
 
 from agents.algorithms.groups import GroupAlgorithm
 from agents.algorithms.token_batch import TokenBatch
-from agents.losses import clipped_surrogate
 from agents.returns import group_centred
 
 
@@ -42,12 +41,10 @@ class RLOO(GroupAlgorithm):
         return group_centred(returns, leave_one_out=True)
 
     def _policy_loss(self, tokens: TokenBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        clip_range = self.clip_range(self._current_progress_remaining)
         log_ratio = tokens.log_ratio
         if self.credit == "sequence":
             log_ratio = tokens.sum_by_text(log_ratio)
-        clipped = (log_ratio.exp() - 1).abs() > clip_range
-        loss = clipped_surrogate(log_ratio, tokens.advantages, clip_range)
+        loss, logged = self._clipped_loss(log_ratio, tokens.advantages)
         if self.credit == "sequence":
             loss = loss / tokens.text_lengths  # it is the text's, at each of its tokens
-        return loss, {"clip_fraction": clipped.float()}
+        return loss, logged

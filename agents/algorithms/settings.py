@@ -65,6 +65,11 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     for name, value in settings.items():
         if value is None or callable(value):
             continue
+        if name in ("temperature", "ent_coef", "learning_rate") and isinstance(value, str):
+            raise TypeError(
+                f"{name} is a number or a schedule, got {value!r}; agents.schedules.make "
+                "makes one of it."
+            )
         if name in _COUNTS:
             check(name, value, value >= 1 and value == int(value), "a whole number of at least 1")
         elif name in ("kl_coef", "ent_coef", "vf_coef"):
