@@ -166,6 +166,8 @@ def compared(part: Part, found: Sequence[Curves], generator: np.random.Generator
     by_name = {curve.arm: curve for curve in found}
     if part.name == "algorithms":
         return report.timings(found, generator)
+    if part.name == "temperatures":
+        return report.in_training(found)
     if part.name != "trl":
         return []
     lines: list[str] = []

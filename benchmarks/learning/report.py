@@ -137,6 +137,21 @@ def timings(found: Sequence[Curves], generator: np.random.Generator) -> list[str
     return [*lines, ""]
 
 
+def in_training(found: Sequence[Curves]) -> list[str]:
+    """What texts of training were worth at the end, at the temperature of then."""
+    lines = [
+        "All of them are judged at a temperature of 1. In training texts are written at the "
+        "temperature of then; those since the last look but one, about a tenth of all, scored:",
+        "",
+        *head("", "score in training, by seed", "mean"),
+    ]
+    for curve in found:
+        scores = [point["trained"] for point in curve.last]
+        each = ", ".join(f"{score:.3f}" for score in scores)
+        lines.append(row(curve.arm, each, f"{np.mean(scores):.3f}"))
+    return [*lines, ""]
+
+
 def against_trl(group: Sequence[Curves], title: str, generator: np.random.Generator) -> list[str]:
     """What TRL's arms take for each that ours take, where all have rates of one kind."""
     theirs = [curve for curve in group if curve.arm.startswith(arms.TRL.name)]
@@ -227,9 +242,9 @@ def notes(part_names: Sequence[str]) -> list[str]:
         "## What a sceptic should know",
         "",
         "- **One model, one reward, one budget.** 2.2 million parameters, sentiment by VADER or "
-        f"keywords, at most {arms.BUDGET:,} tokens. Learning rates are the best of three from a "
-        "pilot with one seed, other prompts and half of the tokens; all else has the defaults of "
-        "`textgym train`.",
+        f"keywords, at most {arms.BUDGET:,} tokens. Learning rates are from a pilot "
+        "(`algorithms_pilot.md`) with one seed, other prompts and half of the tokens; all else has "
+        "the defaults of `textgym train`.",
         "- **lambda** of PPO and A2C is 0.9 with immediate reward and 1 with delayed, the best of "
         "an earlier pilot (`compare_rewards_pilot.md`).",
         "- **The same KL coefficient is not the same price.** PPO, A2C, Reinforce and RLOO take it "
