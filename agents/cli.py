@@ -34,13 +34,7 @@ def train(arguments: list[str]) -> None:
     from agents.run_directory import RunDirectory
     from agents.train import train as run
 
-    config, resumed = _settings(
-        RunConfig,
-        "train",
-        arguments,
-        RunDirectory.check_resumable,
-        ("total_timesteps", "device"),
-    )
+    config, resumed = _settings(RunConfig, "train", arguments, RunDirectory.check_resumable)
     run(config, resume=resumed)
 
 
@@ -50,7 +44,7 @@ def sft(arguments: list[str]) -> None:
     from agents.supervised.sft import check_resumable
     from agents.supervised.sft import sft as run
 
-    config, resumed = _settings(SFTConfig, "sft", arguments, check_resumable, ("device",))
+    config, resumed = _settings(SFTConfig, "sft", arguments, check_resumable)
     run(config, resume=resumed)
 
 
@@ -68,7 +62,6 @@ def _settings(
     command: str,
     arguments: list[str],
     check_resumable: Callable[[RunDirectory], None],
-    changeable: tuple[str, ...],
 ) -> tuple[Config, bool]:
     """The settings of a run, and whether it goes on with one that was stopped.
 
@@ -77,13 +70,13 @@ def _settings(
         command: The command.
         arguments: What was typed behind it.
         check_resumable: Raises if a run cannot go on.
-        changeable: Settings that may be others when a run goes on.
     """
     import tyro
 
     from agents.run_directory import RunDirectory
-    from agents.run_file import load_config
+    from agents.run_file import FREE_TO_CHANGE, load_config
 
+    changeable = FREE_TO_CHANGE[command]
     resumed, arguments = _take(arguments, "--resume", "DIR")
     config_file, arguments = _take(arguments, "--config", "DIR/config.yaml")
     default: Any = tyro.MISSING_NONPROP

@@ -7,14 +7,16 @@
       - train: {task: {name: rewrite, path: pairs.tsv}, total_timesteps: 40960}
 
 Each stage has the settings of its command. Its model is what the stage before it left, unless it
-names another.
+names another; with `backbone` that is where its tokenizer comes from. Settings are in the units of
+their commands: `batch_size` counts windows of `context` tokens (pretrain), or tokens (sft, train),
+and `eval_every` optimiser steps (pretrain), texts (sft), or tokens (train).
 """
 
 from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -29,23 +31,31 @@ from agents.candidates import find
 from agents.config import RunConfig
 from agents.devices import known_device
 from agents.pretraining import PretrainConfig, pretrain
-from agents.pretraining.corpus import read_corpus
+from agents.pretraining.config import FREE_TO_CHANGE as FREE_IN_PRETRAINING
+from agents.pretraining.corpus import read_corpus, split_documents
 from agents.pretraining.trainer import CHECKPOINT
 from agents.run_directory import RunDirectory
-from agents.run_file import as_config, read_settings
+from agents.run_file import FREE_TO_CHANGE, as_config, read_settings
 from agents.supervised.config import SFTConfig
-from agents.supervised.demonstrations import with_reference
+from agents.supervised.demonstrations import check_imitable
 from agents.supervised.sft import sft
+from agents.supervised.texts import check_texts
 from agents.train import train
 from agents.wording import say
-from textgym import rewards, tasks
+from textgym import RewardError, rewards, tasks
 from textgym.files import atomic_write
 from textgym.models import model_directory
 from textgym.registry import did_you_mean
-from textgym.tasks.base import Stream
 
 COPY = "pipeline.yaml"
 """What the file is called in the output."""
+
+_MENDABLE = (ValueError, TypeError, OSError, FloatingPointError, RewardError)
+"""What is raised where a person can mend it: the message says how."""
+
+
+class StageError(ValueError):
+    """A stage cannot be run, or has failed; the message says which."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +78,13 @@ class Reached(NamedTuple):
         what: What was measured.
         before: That before the stage; None if there was nothing to measure.
         after: That of the model which it left; None if nothing was held out.
+        signed: Whether it is on both sides of 0, as scores are.
     """
 
     what: str
     before: float | None
     after: float | None
+    signed: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,7 +108,7 @@ class Stage:
     @property
     def done(self) -> bool:
         """Whether it is over."""
-        if self.command == "pretrain":
+        if self.command == "pretrain":  # which leaves a record at every look
             return self._record.is_file() and not (self.directory / CHECKPOINT).exists()
         return self._record.is_file()
 
@@ -125,6 +137,7 @@ def run_pipeline(config: PipelineConfig, console: Console | None = None) -> list
         FileNotFoundError: If there is no such file.
         ValueError: If a stage cannot be run as the file says, before any begins; or if a stage
             that has begun had other settings.
+        StageError: If a stage fails.
         KeyboardInterrupt: Ctrl-C, after the stage has saved what it has.
     """
     console = console or Console()
@@ -141,11 +154,15 @@ def run_pipeline(config: PipelineConfig, console: Console | None = None) -> list
             say(console, f"{title}, is over", "bold")
             continue
         say(console, title, "bold")
+        finished = False
         try:
             _STAGES[stage.command].run(stage, console)
-        except KeyboardInterrupt:
-            say(console, f"Go on with all: textgym run {shlex.quote(str(config.file))}")
-            raise
+            finished = True
+        except _MENDABLE as error:
+            raise StageError(f"{stage.where}: {error}") from error
+        finally:
+            if not finished:
+                say(console, f"Go on with all: textgym run {shlex.quote(str(config.file))}")
     reached = [stage.reached() for stage in stages]
     console.print(_table(stages, reached))
     say(console, f"The last model: textgym sample --model {shlex.quote(str(stages[-1].directory))}")
@@ -184,6 +201,12 @@ _KEYS = ("output", "stages")
 
 
 def _stage(item: Any, where: str, output: Path, number: int, before: Path | None) -> Stage:
+    commands = [name for name in item if name in _STAGES] if isinstance(item, dict) else []
+    if len(commands) == 1 and len(item) > 1 and item[commands[0]] is None:
+        raise ValueError(
+            f"{where}: the settings of {commands[0]} stand beside it; indent the settings under "
+            "the command."
+        )
     if not isinstance(item, dict) or len(item) != 1:
         raise ValueError(f"{where}: expected one command with its settings, got {item!r}.")
     ((command, given),) = item.items()
@@ -196,13 +219,13 @@ def _stage(item: Any, where: str, output: Path, number: int, before: Path | None
     if "output" in given:
         raise ValueError(f"{where}: its output lies in that of all, {output}; leave it out.")
     directory = output / f"{number}-{command}"
-    values = {**given, "output": str(directory)}
-    if before is not None and command != "pretrain" and given.get("backbone") is None:
+    values = dict(given)
+    if before is not None and command != "pretrain":
         values.setdefault("model", str(before))
     try:
-        config = as_config(_STAGES[command].kind, values, "its settings")
+        config = as_config(_STAGES[command].kind, values, output=directory)
     except (TypeError, ValueError, OSError) as error:
-        raise ValueError(f"{where}: {error}") from error
+        raise StageError(f"{where}: {error}") from error
     return Stage(command, config, directory, where, given)
 
 
@@ -219,14 +242,23 @@ def _check_unchanged(output: Path, stages: Sequence[Stage]) -> None:
             )
         return
     _, earlier = read_pipeline(copy)
+    begun = [stage.directory for stage in earlier if stage.directory.exists()]
     for before, now in zip_longest(earlier, stages):
-        if before is None or not before.directory.exists():
+        if before is None or before.directory not in begun:
             continue
-        if now is None or (before.command, before.given) != (now.command, now.given):
+        if now is None or before.command != now.command or _fixed(before) != _fixed(now):
+            later = begun[begun.index(before.directory) :]
             raise ValueError(
                 f"{before.directory} was begun with other settings, which are in {copy}. Restore "
-                "them to go on, or give another output to begin anew."
+                f"them to go on, or remove {' and '.join(map(str, later))} to begin that stage "
+                "anew, or give another output to begin all anew."
             )
+
+
+def _fixed(stage: Stage) -> dict[str, Any]:
+    """The settings of a stage that must be what they were when it began."""
+    free = () if stage.done else _STAGES[stage.command].free
+    return {name: value for name, value in stage.given.items() if name not in free}
 
 
 def _check(stage: Stage, directories: Sequence[Path]) -> None:
@@ -238,25 +270,19 @@ def _check(stage: Stage, directories: Sequence[Path]) -> None:
         if model is not None and Path(model) not in directories:
             model_directory(find(model).source)
     except (TypeError, ValueError, OSError) as error:
-        raise ValueError(f"{stage.where}: {error}") from error
+        raise StageError(f"{stage.where}: {error}") from error
 
 
 def _check_pretrain(config: PretrainConfig) -> None:
-    read_corpus(config.corpus)
-
-
-def _check_sft(config: SFTConfig) -> None:
-    if config.corpus:
-        read_corpus(config.corpus)
-        return
-    assert config.task is not None
-    task = tasks.make(config.task)
-    if not isinstance(task.split("train"), Stream):
-        with_reference(task, "train")
+    split_documents(read_corpus(config.corpus), config.validation_fraction, config.seed)
 
 
 def _check_train(config: RunConfig) -> None:
     task = tasks.make(config.task)
+    if config.sft_corpus:
+        read_corpus(config.sft_corpus)
+    elif config.sft_coef > 0:
+        check_imitable(task, "train")
     rewards.make(
         task.reward if config.reward is None else config.reward, config.timing, config.every
     )
@@ -297,7 +323,8 @@ def _supervised(record: Mapping[str, Any]) -> Reached:
 
 
 def _trained(record: Mapping[str, Any]) -> Reached:
-    return Reached(f"mean score, {record['what']}", record["score_before"], record["score_after"])
+    what = f"mean score, {record['what']}"
+    return Reached(what, record["score_before"], record["score_after"], signed=True)
 
 
 class _Command(NamedTuple):
@@ -305,12 +332,15 @@ class _Command(NamedTuple):
     check: Callable[[Any], None]
     run: Callable[[Stage, Console], None]
     reached: Callable[[Mapping[str, Any]], Reached]
+    free: Collection[str]
 
 
 _STAGES: dict[str, _Command] = {
-    "pretrain": _Command(PretrainConfig, _check_pretrain, _pretrain, _pretrained),
-    "sft": _Command(SFTConfig, _check_sft, _sft, _supervised),
-    "train": _Command(RunConfig, _check_train, _train, _trained),
+    "pretrain": _Command(
+        PretrainConfig, _check_pretrain, _pretrain, _pretrained, FREE_IN_PRETRAINING
+    ),
+    "sft": _Command(SFTConfig, check_texts, _sft, _supervised, FREE_TO_CHANGE["sft"]),
+    "train": _Command(RunConfig, _check_train, _train, _trained, FREE_TO_CHANGE["train"]),
 }
 
 
@@ -320,7 +350,8 @@ def _table(stages: Sequence[Stage], reached: Sequence[Reached]) -> Table:
         table.add_column(name, overflow="fold")
     for name in ("before", "after"):
         table.add_column(name, justify="right")
-    for stage, (what, *figures) in zip(stages, reached, strict=True):
-        cells = ("" if figure is None else f"{figure:+.3f}" for figure in figures)
+    for stage, (what, before, after, signed) in zip(stages, reached, strict=True):
+        sign = "+" if signed else ""
+        cells = ("" if figure is None else f"{figure:{sign}.3f}" for figure in (before, after))
         table.add_row(escape(stage.directory.name), escape(what), *cells)
     return table

@@ -28,7 +28,7 @@ from agents.run_file import save_config
 from agents.supervised.demonstrations import Demonstrations
 from agents.validation import Best, Validation, best_template
 from agents.vec_env import make_sb3_vec_env
-from agents.wording import prompts_in_words, rewards_in_words, say
+from agents.wording import backbone_in_words, prompts_in_words, rewards_in_words, say
 from textgym.process import TextProcess
 from textgym.tokenizer import Tokenizer
 
@@ -261,7 +261,9 @@ def _introduce(
         for some in (weights, [p for p in weights if p.requires_grad])
     )
     size += " parameters" + ("" if size == trained else f", {trained} of them trained")
-    model = config.model if config.backbone is None else f"{config.backbone} from scratch"
+    model = config.model
+    if config.backbone is not None:
+        model = backbone_in_words(config.backbone, config.tokenizer or config.model)
     reward = rewards_in_words(process.reward.current_weights)
     prompts = prompts_in_words(process.format.is_chat)
     console.print(

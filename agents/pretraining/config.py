@@ -15,10 +15,6 @@ from agents.pretraining.files import SMALLEST_VOCABULARY
 
 POSITIVE = (
     "context",
-    "width",
-    "layers",
-    "heads",
-    "feed_forward",
     "batch_size",
     "epochs",
     "learning_rate",
@@ -30,6 +26,9 @@ FREE_TO_CHANGE = ("corpus", "output", "checkpoint_every", "sample_prompts", "dev
 """Fields that may differ when a run goes on: they do not change what it computes."""
 ADDED = ("backbone",)
 """Fields that checkpoints of before do not have; they were made with today's defaults."""
+
+TRANSFORMER = {"width": 192, "layers": 4, "heads": 6, "feed_forward": 512}
+RECURRENT = {"width": 256, "layers": 1}
 
 
 @dataclass(frozen=True)
@@ -47,14 +46,15 @@ class PretrainConfig:
     """Tokens that the model sees at once."""
     backbone: Literal["transformer", "rnn", "lstm", "gru"] = "transformer"
     """The network: a transformer of Llama's shape, or a recurrent one (one or two layers do)."""
-    width: int = 192
-    """Size of the hidden states."""
-    layers: int = 4
-    """Number of layers."""
-    heads: int = 6
-    """Attention heads of a transformer's layer; must divide the width into even parts."""
-    feed_forward: int = 512
-    """Inner size of a transformer's gated feed-forward blocks."""
+    width: int | None = None
+    """Size of the hidden states. None is 192, and 256 for a recurrent network."""
+    layers: int | None = None
+    """Number of layers. None is 4, and 1 for a recurrent network."""
+    heads: int | None = None
+    """Attention heads of a transformer's layer; must divide the width into even parts. None is
+    6."""
+    feed_forward: int | None = None
+    """Inner size of a transformer's gated feed-forward blocks. None is 512."""
     batch_size: int = 8
     """Windows of `context` tokens in an optimiser step."""
     epochs: float = 9.0
@@ -94,6 +94,7 @@ class PretrainConfig:
         """
         if not self.corpus:
             raise ValueError("no corpus: give at least one file or directory of texts.")
+        self._check_shape()
         for name in POSITIVE:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be greater than 0.")
@@ -110,16 +111,35 @@ class PretrainConfig:
                 f"vocab_size is {self.vocab_size}; it must be at least {SMALLEST_VOCABULARY} "
                 f"(256 bytes and 2 special tokens)."
             )
-        if self.backbone == "transformer" and self.width % (2 * self.heads):
+
+    def _check_shape(self) -> None:
+        shape = self.shape
+        for name in TRANSFORMER:
+            if name not in shape and getattr(self, name) is not None:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}, which is for transformers, and backbone is "
+                    f"{self.backbone!r}; leave it out."
+                )
+        for name, size in shape.items():
+            if not size > 0:
+                raise ValueError(f"{name} is {size}; it must be greater than 0.")
+        if "heads" in shape and shape["width"] % (2 * shape["heads"]):
             raise ValueError(
-                f"width is {self.width} and heads is {self.heads}; rotary positions need a width "
-                f"that is a multiple of 2 * heads = {2 * self.heads}."
+                f"width is {shape['width']} and heads is {shape['heads']}; rotary positions need "
+                f"a width that is a multiple of 2 * heads = {2 * shape['heads']}."
             )
 
+    @property
+    def shape(self) -> dict[str, int]:
+        """The sizes of the network: as given, or what suits its kind."""
+        sizes = TRANSFORMER if self.backbone == "transformer" else RECURRENT
+        given = {name: getattr(self, name) for name in sizes}
+        return {name: sizes[name] if size is None else size for name, size in given.items()}
+
     def as_data(self) -> dict[str, Any]:
-        """The fields as JSON-able data; paths become strings."""
+        """The fields as JSON-able data: paths as strings, and sizes as the network has them."""
         data: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self), default=str))
-        return data
+        return {**data, **self.shape}
 
     def identity(self, corpus_sha256: str) -> dict[str, Any]:
         """Everything that the result depends on: two runs may share a checkpoint if it is equal."""
@@ -127,6 +147,9 @@ class PretrainConfig:
         for field in dataclasses.fields(self):
             if field.name in ADDED and fixed[field.name] == field.default:
                 del fixed[field.name]
+        for name, size in TRANSFORMER.items():
+            if fixed[name] is None:  # checkpoints of recurrent networks have had it, too
+                fixed[name] = size
         return {**fixed, "corpus": corpus_sha256}
 
     def command_line(self) -> str:

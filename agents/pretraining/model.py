@@ -34,17 +34,17 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
 
 def build_model(config: PretrainConfig, vocab_size: int, eos: int, pad: int) -> Model:
     """A model with tied embeddings and random float32 weights (of torch's global generator)."""
+    shape = config.shape
     if config.backbone != "transformer":
-        spec = {"name": config.backbone, "width": config.width, "layers": config.layers}
-        return make_recurrent(spec, vocab_size, eos=eos, pad=pad)
+        return make_recurrent({"name": config.backbone, **shape}, vocab_size, eos=eos, pad=pad)
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=vocab_size,
-            hidden_size=config.width,
-            intermediate_size=config.feed_forward,
-            num_hidden_layers=config.layers,
-            num_attention_heads=config.heads,
-            num_key_value_heads=config.heads,
+            hidden_size=shape["width"],
+            intermediate_size=shape["feed_forward"],
+            num_hidden_layers=shape["layers"],
+            num_attention_heads=shape["heads"],
+            num_key_value_heads=shape["heads"],
             max_position_embeddings=config.context,
             tie_word_embeddings=True,
             bos_token_id=eos,

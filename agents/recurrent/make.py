@@ -56,7 +56,7 @@ def recurrent_sizes(spec: RecurrentSpec) -> tuple[Kind, int, int]:
         raise ValueError(
             f"backbone: no setting {key!r}; {did_you_mean(str(key), ['name', *_SIZES])}."
         )
-    name = given.get("name")
+    name: Any = given.get("name")
     if name not in get_args(Kind):
         raise ValueError(
             f"backbone: expected the name of a recurrent network, got {name!r}; "

@@ -46,8 +46,7 @@ class SFTConfig:
     Face layout, a run, which stands for its model/, a GGUF file, or a hub id."""
     backbone: Spec | None = None
     """A recurrent network from scratch instead, of which the model is only the tokenizer: "rnn",
-    "lstm", "gru", or JSON such as {"name": "lstm", "width": 256, "layers": 2}. It wants a larger
-    learning rate, about 3e-3."""
+    "lstm", "gru", or JSON such as {"name": "lstm", "width": 256, "layers": 2}."""
     tokenizer: str | None = None
     """Tokenizer: as for the model; None takes the model's own."""
     task: Spec | None = None
@@ -78,10 +77,10 @@ class SFTConfig:
     """Passes over the texts; may be a fraction."""
     total_texts: int | None = None
     """Texts to read in all, instead of epochs. A stream, which has no end, needs it."""
-    learning_rate: float = 3e-4
-    """Peak learning rate of AdamW, after a warm-up over a twentieth of the run; then a cosine. The
-    default suits the built-in model; larger ones want less, about 2e-5; adapters want more, about
-    1e-3."""
+    learning_rate: float | None = None
+    """Peak learning rate of AdamW, after a warm-up over a twentieth of the run; then a cosine. None
+    is 3e-4, which suits the built-in model, and 3e-3 for a network from scratch; larger models
+    want less, about 2e-5; adapters want more, about 1e-3."""
     batch_size: int = 512
     """Tokens to learn in an optimiser step: as many texts as it takes to reach that."""
     weight_decay: float = 0.0
@@ -112,9 +111,9 @@ class SFTConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "templates", as_templates(self.templates))
-        for name in ("epochs", "learning_rate", "batch_size", "max_grad_norm", "eval_texts"):
+        for name in ("epochs", "batch_size", "max_grad_norm", "eval_texts"):
             _check(name, getattr(self, name), getattr(self, name) > 0, "above 0")
-        for name in ("max_new_tokens", "context_length", "total_texts"):
+        for name in ("learning_rate", "max_new_tokens", "context_length", "total_texts"):
             value = getattr(self, name)
             _check(name, value, value is None or value > 0, "above 0")
         _check("weight_decay", self.weight_decay, self.weight_decay >= 0, "0 or above")
@@ -135,6 +134,13 @@ class SFTConfig:
                     "it out, or give a task."
                 )
         self.as_run()  # checks what both have
+
+    @property
+    def peak(self) -> float:
+        """The peak learning rate: as given, or what suits the model."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return 3e-4 if self.backbone is None else 3e-3
 
     def as_run(self) -> RunConfig:
         """What a training run with rewards, or a look at the model, takes from these settings.

@@ -16,7 +16,7 @@ from agents.examples import first_examples
 from agents.pretraining.corpus import read_corpus
 from agents.scoring import SequenceBatch
 from agents.sequences import TokenSequence, sequence_batches
-from agents.supervised.encoding import Demonstration, Encoder, Variants, pieces
+from agents.supervised.encoding import Demonstration, Encoder, Variants, fingerprint, pieces
 from textgym.prompt_format import PromptFormat
 from textgym.prompts import PromptTruncation
 from textgym.tasks.base import Example, Stream, Task
@@ -54,6 +54,11 @@ class Demonstrations:
         self.cut = 0
         self.longest = 0
 
+    def fingerprint(self) -> str | None:
+        """What tells the texts from others; None if they are not in memory."""
+        in_memory = self._stream is None and not isinstance(self._texts, _LazyTexts)
+        return fingerprint(self._texts) if in_memory else None
+
     @classmethod
     def of_task(
         cls,
@@ -89,11 +94,7 @@ class Demonstrations:
         Raises:
             ValueError: If there is nothing to imitate, or a prompt is empty or does not fit.
         """
-        if task.interaction is not None:
-            raise ValueError(
-                f"task {task.name!r} has several turns, and its references say nothing of the "
-                "turns between. Give a task of one turn, or a corpus of whole dialogues."
-            )
+        _check_one_turn(task)
         templates = task.templates if templates is None else templates
         encode = Encoder(
             form,
@@ -107,7 +108,7 @@ class Demonstrations:
         examples = task.split(split)
         if isinstance(examples, Stream):
             return cls(partial(_read_stream, examples, encode, task.name))
-        known = with_reference(task, split)
+        known = _with_reference(task, split)
         if not isinstance(examples, tuple):
             return cls(_LazyTexts(examples, known, encode))
         return cls._in_memory([encode(examples[index]) for index in known], encode)
@@ -229,12 +230,27 @@ class Demonstrations:
                 yield variants[int(ways[place] * len(variants))]
 
 
-def with_reference(task: Task, split: str) -> list[int]:
-    """Indices of the examples of a split, which is no stream, that have a reference.
+def check_imitable(task: Task, split: str) -> None:
+    """Raise if there is nothing to imitate in a task; of a stream that shows when it is read.
 
     Raises:
-        ValueError: If none has.
+        ValueError: If no example of the split has a reference, or there are several turns.
     """
+    _check_one_turn(task)
+    if not isinstance(task.split(split), Stream):
+        _with_reference(task, split)
+
+
+def _check_one_turn(task: Task) -> None:
+    if task.interaction is not None:
+        raise ValueError(
+            f"task {task.name!r} has several turns, and its references say nothing of the "
+            "turns between. Give a task of one turn, or a corpus of whole dialogues."
+        )
+
+
+def _with_reference(task: Task, split: str) -> list[int]:
+    """Indices of the examples of a split, which is no stream, that have a reference."""
     examples = task.split(split)
     assert not isinstance(examples, Stream)
     bare = examples.bare() if isinstance(examples, LazyExamples) else examples

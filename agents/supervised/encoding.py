@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -29,6 +30,18 @@ class Demonstration(NamedTuple):
 
 Variants: TypeAlias = Sequence[Demonstration]
 """A text to imitate, put by each of the templates."""
+
+
+def fingerprint(texts: Iterable[Variants]) -> str:
+    """SHA-256 of the tokens of texts, in their order."""
+    digest = hashlib.sha256()
+    for variants in texts:
+        for context, written in variants:
+            # The lengths first, so that no token can pass from one text to the next.
+            digest.update(np.array([len(context), len(written)], np.int32).tobytes())
+            digest.update(context.tobytes())
+            digest.update(written.tobytes())
+    return digest.hexdigest()
 
 
 class Encoder:
@@ -68,7 +81,7 @@ class Encoder:
         assert example.reference is not None
         put = example if way is None else way.apply(example)
         context = self._fit(self._form.encode(put))
-        written = self._form.encode_completion(put, example.reference)
+        written = _written(self._form, put, example.reference)
         if not written:
             raise ValueError(
                 f"the reference of {example.prompt[:60]!r} is empty, and the tokenizer has no end "
@@ -102,11 +115,23 @@ class Encoder:
         )
 
 
+def _written(form: PromptFormat, example: Example, text: str) -> list[int]:
+    """The tokens of a text and its end, which stands nowhere else."""
+    written = form.encode_completion(example, text)
+    if not form.end_ids.isdisjoint(written[:-1]):
+        raise ValueError(
+            f"the tokenizer {form.original.name!r} makes an end token of what stands in the text "
+            f"{text[:60]!r}, which would end there. Take it out of the text, or the text out of "
+            "the data."
+        )
+    return written
+
+
 def pieces(document: str, tokenizer: Tokenizer, context_length: int) -> Iterator[Demonstration]:
     """A document and its end, in pieces that fit; each begins with the last token of the other."""
     form = PlainFormat(tokenizer)
     nothing = Example("")
-    written = form.encode_completion(nothing, document)
+    written = _written(form, nothing, document)
     start = form.encode(nothing)
     if not start:
         starts = (i for i in (tokenizer.bos_token_id, tokenizer.eos_token_id) if i is not None)

@@ -9,6 +9,7 @@ import shlex
 import time
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,10 @@ from agents.run_file import save_config
 from agents.supervised.config import SFTConfig
 from agents.supervised.cross_entropy import mean_cross_entropy
 from agents.supervised.curve import HELD_OUT, TRAINING, plot_losses
+from agents.supervised.encoding import fingerprint
 from agents.supervised.texts import Texts, read_texts
 from agents.supervised.trainer import SupervisedTrainer
-from agents.wording import prompts_in_words, say
+from agents.wording import backbone_in_words, prompts_in_words, say
 from textgym.files import atomic_write
 
 _ROWS = 200
@@ -156,12 +158,11 @@ class _Run:
         self._report()
         return run.path
 
-    @property
-    def _texts_in_short(self) -> list[int | None]:
-        """What tells texts from others, well enough to notice that a file was changed."""
-        training, held_out = self.texts.training, self.texts.held_out
-        tokens = sum(len(context) + len(written) for context, written in held_out)
-        return [training.size, training.longest, training.cut, len(held_out), tokens]
+    @cached_property
+    def _texts_in_short(self) -> list[int | str | None]:
+        """What tells texts from others; of training texts that are not in memory their number."""
+        training = self.texts.training
+        return [training.size, training.fingerprint(), fingerprint([self.texts.held_out])]
 
     @property
     def _every(self) -> int:
@@ -179,8 +180,8 @@ class _Run:
                 before, started = progress.texts, time.perf_counter()
                 trainer.advance()
                 progress.seconds += time.perf_counter() - started
-                speed = f"{progress.tokens / progress.seconds:,.0f} tok/s"
-                text = f"loss {progress.loss:.3f}  {speed}"
+                speed = f"{progress.tokens / progress.seconds:,.0f}"
+                text = f"loss {progress.loss:.3f}  {speed} learned tok/s"
                 bar.update(shown, completed=progress.texts, description=text)
                 every = self._every
                 look = every > 0 and (trainer.done or _due(before, progress.texts, every))
@@ -219,7 +220,7 @@ class _Run:
         if not math.isfinite(loss):
             raise FloatingPointError(
                 f"the held-out loss is {loss} after {self.trainer.progress.texts:,} texts. Lower "
-                f"--learning-rate ({self.config.learning_rate}) or use --dtype float32."
+                f"--learning-rate ({self.config.peak}) or use --dtype float32."
             )
         return loss
 
@@ -253,7 +254,9 @@ class _Run:
 
     def _introduce(self) -> None:
         config, weights = self.config, list(self.policy.backbone.parameters())
-        model = config.model if config.backbone is None else f"{config.backbone} from scratch"
+        model = config.model
+        if config.backbone is not None:
+            model = backbone_in_words(config.backbone, config.tokenizer or config.model)
         trained = sum(p.numel() for p in weights if p.requires_grad)
         texts = self.texts
         count = texts.training.size
@@ -289,7 +292,7 @@ class _Run:
         plot_losses(run.progress, run.curves, losses.before)
         atomic_write(run.result, json.dumps(result, indent=1) + "\n")
         run.state.unlink(missing_ok=True)
-        say(self.console, f"{progress.tokens:,} tokens in {progress.seconds:.0f} s")
+        say(self.console, f"{progress.tokens:,} tokens learned in {progress.seconds:.0f} s")
         if losses.before is not None and losses.best is not None:
             say(
                 self.console,
@@ -301,7 +304,7 @@ class _Run:
                 say(
                     self.console,
                     "No look found the model better than it was before. Try a lower "
-                    f"--learning-rate ({self.config.learning_rate:g}) or more texts.",
+                    f"--learning-rate ({self.config.peak:g}) or more texts.",
                 )
         say(self.console, f"curve    {run.curves}\nmodel    {run.model}")
         if self.config.lora_rank is not None:

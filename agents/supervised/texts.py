@@ -9,11 +9,12 @@ import numpy as np
 
 from agents.pretraining.corpus import read_corpus, split_documents
 from agents.supervised.config import SFTConfig
-from agents.supervised.demonstrations import CORPUS_CONTEXT, Demonstrations
+from agents.supervised.demonstrations import CORPUS_CONTEXT, Demonstrations, check_imitable
 from agents.supervised.encoding import Demonstration
+from agents.supervised.trainer import wants_total_texts
 from textgym import tasks
 from textgym.prompt_format import PlainFormat, PromptFormat, prompt_format
-from textgym.tasks.base import Stream
+from textgym.tasks.base import Stream, Task
 from textgym.tokenizer import Tokenizer
 
 
@@ -47,10 +48,42 @@ def read_texts(config: SFTConfig) -> Texts:
     return _of_corpus(config, tokenizer) if config.corpus else _of_task(config, tokenizer)
 
 
+def check_texts(config: SFTConfig) -> None:
+    """Raise if the texts of a config cannot be used, as far as that shows without a tokenizer.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If they cannot be used.
+    """
+    if config.corpus:
+        _split_corpus(config)
+        return
+    task = _task(config)
+    check_imitable(task, "train")
+    if isinstance(task.split("train"), Stream) and config.total_texts is None:
+        raise ValueError(wants_total_texts(config))
+
+
+def _split_corpus(config: SFTConfig) -> tuple[list[str], list[str]]:
+    """The documents to learn, and those that are held out."""
+    return split_documents(read_corpus(config.corpus), config.validation_fraction, config.seed)
+
+
+def _task(config: SFTConfig) -> Task:
+    """The task, of which it is known how long its texts may be."""
+    assert config.task is not None
+    task = tasks.make(config.task)
+    if config.context_length is None and not isinstance(task.split("train"), tuple):
+        raise ValueError(
+            f"the texts of task {task.name!r} are read as they are needed, so that the longest is "
+            "not known. Give context_length, in tokens, for prompt and reference together."
+        )
+    return task
+
+
 def _of_corpus(config: SFTConfig, tokenizer: Tokenizer) -> Texts:
     context_length = config.context_length or CORPUS_CONTEXT
-    files = read_corpus(config.corpus)
-    training, rest = split_documents(files, config.validation_fraction, config.seed)
+    training, rest = _split_corpus(config)
     held_out = Demonstrations.of_documents(rest, tokenizer, context_length).all()
     chosen = np.random.default_rng(config.seed).permutation(len(held_out))[: config.eval_texts]
     return Texts(
@@ -63,8 +96,7 @@ def _of_corpus(config: SFTConfig, tokenizer: Tokenizer) -> Texts:
 
 
 def _of_task(config: SFTConfig, tokenizer: Tokenizer) -> Texts:
-    assert config.task is not None
-    task = tasks.make(config.task)
+    task = _task(config)
     form = prompt_format(tokenizer, config.chat)
 
     def of(split: str, most: int | None = None) -> Demonstrations:
@@ -79,11 +111,6 @@ def _of_task(config: SFTConfig, tokenizer: Tokenizer) -> Texts:
             most=most,
         )
 
-    if config.context_length is None and not isinstance(task.split("train"), tuple):
-        raise ValueError(
-            f"the texts of task {task.name!r} are read as they are needed, so that the longest is "
-            "not known. Give context_length, in tokens, for prompt and reference together."
-        )
     training = of("train")
     held_out: list[Demonstration] = []
     validation = task.splits.get("validation", ())

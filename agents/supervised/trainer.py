@@ -65,7 +65,7 @@ class SupervisedTrainer:
         self.device = backbone.head.weight.device
         self._optimizer = torch.optim.AdamW(
             self._weights.values(),
-            lr=config.learning_rate,
+            lr=config.peak,
             weight_decay=config.weight_decay,
             fused=self.device.type in ("cpu", "cuda"),
         )
@@ -78,8 +78,8 @@ class SupervisedTrainer:
     @property
     def learning_rate(self) -> float:
         """The learning rate of the next step."""
-        peak, warmup = self._config.learning_rate, self.total // 20
-        return learning_rate_at(self.progress.texts, self.total, warmup, peak)
+        warmup = self.total // 20
+        return learning_rate_at(self.progress.texts, self.total, warmup, self._config.peak)
 
     def advance(self) -> None:
         """Take one step of the optimizer.
@@ -101,7 +101,7 @@ class SupervisedTrainer:
         if not math.isfinite(total):
             raise FloatingPointError(
                 f"the loss became {total} after {progress.texts:,} texts. Lower --learning-rate "
-                f"({config.learning_rate}) or use --dtype float32."
+                f"({config.peak}) or use --dtype float32."
             )
         torch.nn.utils.clip_grad_norm_(self._weights.values(), config.max_grad_norm)
         self._optimizer.step()
@@ -149,8 +149,13 @@ def total_texts(demonstrations: Demonstrations, config: SFTConfig) -> int:
     if config.total_texts is not None:
         return config.total_texts
     if demonstrations.size is None:
-        raise ValueError(
-            f"the training texts of task {config.task!r} are a stream, which has no end, so that "
-            f"{config.epochs:g} epochs of them mean nothing. Give total_texts."
-        )
+        raise ValueError(wants_total_texts(config))
     return max(int(np.ceil(config.epochs * demonstrations.size)), 1)
+
+
+def wants_total_texts(config: SFTConfig) -> str:
+    """What is said where it is not said how many texts of a stream are read."""
+    return (
+        f"the training texts of task {config.task!r} are a stream, which has no end, so that "
+        f"{config.epochs:g} epochs of them mean nothing. Give total_texts."
+    )

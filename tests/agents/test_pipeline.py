@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from agents.cli import main
+from agents.pretraining.trainer import Trainer
 from agents.supervised.trainer import SupervisedTrainer
 
 TEXT = "\n\n".join(f"say {i}: yes\nand {i} men and women say yes to {i} more." for i in range(60))
@@ -61,8 +62,9 @@ def test_stages_follow_each_other(
     supervised = json.loads((second / "result.json").read_text())
     rewarded = json.loads((third / "result.json").read_text())
     assert supervised["loss_after"] < supervised["loss_before"]
-    for figure in (before, supervised["loss_after"], rewarded["score_after"]):
-        assert f"{figure:+.3f}" in printed
+    for loss in (before, supervised["loss_before"], supervised["loss_after"]):
+        assert f" {loss:.3f} " in printed
+    assert f"{rewarded['score_after']:+.3f}" in printed
     # Each began with what the other left.
     assert yaml.safe_load((second / "config.yaml").read_text())["model"] == str(first)
     assert yaml.safe_load((third / "config.yaml").read_text())["model"] == str(second / "model")
@@ -129,20 +131,43 @@ def test_all_is_checked_before_the_first_stage_begins(
         assert not output.exists()
         return capsys.readouterr().err
 
-    assert "stage 3 (train): its settings: no setting 'rewards'; did you mean 'reward'" in refused(
+    assert "stage 3 (train): no setting 'rewards'; did you mean 'reward'" in refused(
         lambda s: s[2]["train"].update(rewards="length")
     )
-    assert "stage 2 (sft): its settings: epochs is a number, got 'many'" in refused(
+    assert "'output'" not in refused(lambda s: s[2]["train"].update(zzz=1))
+    assert "stage 2 (sft): epochs is a number, got 'many'" in refused(
         lambda s: s[1]["sft"].update(epochs="many")
     )
-    assert "stage 1 (pretrain): its settings: corpus is missing" in refused(
+    assert "stage 1 (pretrain): corpus is missing" in refused(
         lambda s: s[0]["pretrain"].pop("corpus")
+    )
+    assert "corpus is a list of strings, got 'texts/'. Write corpus: [texts/]" in refused(
+        lambda s: s[0]["pretrain"].update(corpus="texts/")
+    )
+    assert "indent the settings under the command" in refused(
+        lambda s: s[0].update(pretrain=None, **s[0]["pretrain"])
     )
     assert "stage 1 (pretrain)" in refused(lambda s: s[0]["pretrain"].update(corpus=["none.txt"]))
     assert "stage 2 (sft): no train example of task 'continuation'" in refused(
         lambda s: s[1]["sft"].update(task="continuation")
     )
     assert "stage 3 (train)" in refused(lambda s: s[2]["train"].update(reward="no_such"))
+    assert "stage 3 (train): none.txt does not exist" in refused(
+        lambda s: s[2]["train"].update(sft_coef=0.5, sft_corpus=["none.txt"])
+    )
+    assert "stage 3 (train): no train example of task 'continuation'" in refused(
+        lambda s: s[2]["train"].update(sft_coef=0.5, task="continuation")
+    )
+    assert "stage 3 (train): task 'game" in refused(
+        lambda s: s[2]["train"].update(sft_coef=0.5, task="game", reward=None)
+    )
+    for number, command in ((2, "sft"), (3, "train")):
+        assert f"stage {number} ({command}): backbone: expected" in refused(
+            lambda s, at=number - 1, name=command: s[at][name].update(backbone="lsmt")
+        )
+        assert "leave lora_rank out" in refused(
+            lambda s, at=number - 1, name=command: s[at][name].update(backbone="gru", lora_rank=2)
+        )
     assert "stage 3 (train): no model './gone'" in refused(
         lambda s: s[2]["train"].update(model="./gone")
     )
@@ -152,6 +177,113 @@ def test_all_is_checked_before_the_first_stage_begins(
     assert "leave it out" in refused(lambda s: s[1]["sft"].update(output="elsewhere"))
     assert "device 'cuda:77'" in refused(lambda s: s[2]["train"].update(device="cuda:77"))
     assert "expected one command" in refused(lambda s: s.append("train"))
+
+
+def test_texts_without_an_end_are_checked_too(
+    tmp_path: Path, stages: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    (tmp_path / "endless_for_run.py").write_text(
+        "from textgym.tasks.base import Example, Task\n"
+        "class Same:\n"
+        "    def draw(self, generator):\n"
+        "        return Example('a', 'b')\n"
+        "def same():\n"
+        "    return Task('same', {'train': Same()})\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    endless = {"task": "endless_for_run:same"}
+    for settings, message in (
+        (endless, "Give context_length"),
+        ({**endless, "context_length": 32}, "Give total_texts"),
+    ):
+        file = write(tmp_path / "pipeline.yaml", tmp_path / "out", [stages[0], {"sft": settings}])
+        assert main(["run", file]) == 1
+        error = capsys.readouterr().err
+        assert "stage 2 (sft): " in error
+        assert message in error
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_pretraining_that_was_killed_after_its_first_look_is_not_over(
+    tmp_path: Path, stages: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    output = tmp_path / "out"
+    stages[0]["pretrain"]["eval_every"] = 2
+    file = write(tmp_path / "pipeline.yaml", output, stages[:1])
+    advance = Trainer._advance
+
+    def die(self: Trainer) -> None:
+        advance(self)
+        if self.step == 3:
+            raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_advance", die)
+        with pytest.raises(SystemExit):
+            main(["run", file])
+    record = output / "1-pretrain" / "training.json"
+    assert len(json.loads(record.read_text())["history"]) == 1
+    capsys.readouterr()
+    assert main(["run", file]) == 0
+    assert "is over" not in capsys.readouterr().out
+    assert len(json.loads(record.read_text())["history"]) > 1
+
+
+def test_a_stage_that_fails_says_which_and_how_to_go_on(
+    tmp_path: Path, stages: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    file = write(tmp_path / "pipeline.yaml", tmp_path / "out", stages[1:2])
+
+    def fail(*_: Any) -> None:
+        raise FloatingPointError("the loss became nan")
+
+    monkeypatch.setattr(SupervisedTrainer, "advance", fail)
+    assert main(["run", file]) == 1
+    said = capsys.readouterr()
+    assert "stage 1 (sft): the loss became nan" in said.err
+    assert f"Go on with all: textgym run {file}" in said.out
+
+
+def test_a_stage_that_is_not_over_may_change_what_a_resumed_run_may(
+    tmp_path: Path, stages: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    output, path = tmp_path / "out", tmp_path / "pipeline.yaml"
+    file = write(path, output, stages[2:])
+    calls = 0
+
+    def interrupt(self: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("agents.callbacks.SampleLog._on_rollout_start", interrupt)
+        assert main(["run", file]) == 130
+    stages[2]["train"].update(gamma=0.5)
+    write(path, output, stages[2:])
+    assert main(["run", file]) == 1
+    assert f"or remove {output / '1-train'} to begin that stage anew" in capsys.readouterr().err
+    del stages[2]["train"]["gamma"]
+    stages[2]["train"].update(total_timesteps=192, device="cpu")
+    write(path, output, stages[2:])
+    assert main(["run", file]) == 0
+    assert json.loads((output / "1-train" / "result.json").read_text())["timesteps"] == 192
+    # What is over may not.
+    stages[2]["train"].update(total_timesteps=256)
+    write(path, output, stages[2:])
+    assert main(["run", file]) == 1
+
+
+def test_a_network_from_scratch_has_the_tokens_of_the_stage_before(
+    tmp_path: Path, stages: Any
+) -> None:
+    output = tmp_path / "out"
+    stages[1]["sft"].update(backbone={"name": "gru", "width": 16}, epochs=1)
+    assert main(["run", write(tmp_path / "pipeline.yaml", output, stages[:2])]) == 0
+    made = json.loads((output / "2-sft" / "model" / "config.json").read_text())
+    before = json.loads((output / "1-pretrain" / "config.json").read_text())
+    assert (made["kind"], made["vocab_size"]) == ("gru", before["vocab_size"])
 
 
 def test_what_was_begun_with_other_settings_is_refused(

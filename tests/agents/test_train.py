@@ -233,6 +233,22 @@ def test_what_was_logged_after_the_checkpoint_is_forgotten(tmp_path: Path) -> No
     assert len(run.samples.read_text().splitlines()) == 2
 
 
+def test_a_run_that_was_stopped_in_its_first_rollout_goes_on(
+    tmp_path: Path, model_dir: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+
+    def interrupt(self: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("agents.callbacks.SampleLog._on_rollout_start", interrupt)
+        assert main(["train", "--output", str(run), "--model", model_dir, *SMALL]) == 130
+    assert (run / "progress.csv").read_text() == ""
+    assert main(["train", "--resume", str(run)]) == 0
+    assert [row["time/total_timesteps"] for row in progress(run)] == ["64", "128"]
+
+
 def test_another_seed_is_another_run(run: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     arguments = ["--config", str(run / "config.yaml"), "--seed", "1", "--output", str(other)]

@@ -95,6 +95,19 @@ def test_a_recurrent_network_from_scratch(
     assert (written["hidden_size"], written["eos_token_id"]) == (16, byte_tokenizer.eos_token_id)
 
 
+def test_q_learning_of_a_recurrent_network(
+    tmp_path: Path, model_dir: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    arguments = ["--output", str(run), "--model", model_dir, "--algo", "dqn", "--backbone", "gru"]
+    assert main(["train", *arguments, *SETTINGS["dqn"], *SMALL]) == 0
+    begun = f"a GRU of width 256 from scratch, with the tokens of {model_dir}"
+    assert begun in capsys.readouterr().out
+    assert json.loads((run / "model" / "config.json").read_text())["kind"] == "gru"
+    assert main(["train", "--resume", str(run), "--total-timesteps", "240"]) == 0
+    assert main(["sample", "--model", str(run), "--num-samples", "1"]) == 0
+
+
 def test_a_vocabulary(tmp_path: Path, model_dir: str) -> None:
     run = tmp_path / "run"
     arguments = ["--output", str(run), "--model", model_dir, "--vocabulary", ".a", ".b"]
@@ -118,6 +131,10 @@ def test_a_vocabulary(tmp_path: Path, model_dir: str) -> None:
         ({"temperature": "hot"}, "temperature: 'hot' is no number and no schedule"),
         ({"sft_coef": 1.5}, "sft_coef must be from 0 to 1"),
         ({"sft_corpus": (Path("x"),)}, "give that, too"),
+        ({"backbone": "lsmt"}, "got 'lsmt'; did you mean 'lstm'"),
+        ({"backbone": ["lstm"]}, "expected a name or a mapping"),
+        ({"backbone": "gru", "lora_rank": 4}, "lora_rank=4 is for transformers"),
+        ({"backbone": "gru", "gradient_checkpointing": True}, "leave gradient_checkpointing out"),
     ],
 )
 def test_settings_that_do_not_fit(settings: dict[str, Any], message: str) -> None:

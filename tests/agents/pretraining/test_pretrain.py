@@ -186,6 +186,37 @@ def test_ctrl_c_saves_the_step_it_interrupts(
     assert Trainer(config, quiet()).step == 7
 
 
+def test_a_power_cut_after_the_first_look_leaves_a_run_that_goes_on(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(make_config(corpus, tmp_path / "model"), checkpoint_every=1_000)
+    with monkeypatch.context() as patch:
+        _stop_at(patch, 12, _power_cut)
+        with pytest.raises(_Stop):
+            pretrain(config, quiet())
+    assert (config.output / "training.json").is_file()
+    assert Trainer(config, quiet()).step == 0
+
+
+def test_it_says_how_to_go_on_and_what_it_left(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(make_config(corpus, tmp_path / "model"), epochs=0.1, resume=False)
+    said = io.StringIO()
+    with monkeypatch.context() as patch:
+        _stop_at(patch, 2, lambda: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(config, Console(file=said, width=80))
+    (line,) = (line for line in said.getvalue().splitlines() if "Go on:" in line)
+    assert line.startswith("Saved after 2 steps. Go on: textgym pretrain ")
+    words = shlex.split(line.partition("Go on: ")[2])
+    again = tyro.cli(PretrainConfig, args=words[2:])
+    assert again == replace(config, resume=True)
+    pretrain(again, Console(file=said, width=80))
+    assert f"model    {config.output}\n" in said.getvalue()
+    assert f"Try it: textgym sample --model {config.output}\n" in said.getvalue()
+
+
 def test_a_checkpoint_of_another_run_is_refused(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

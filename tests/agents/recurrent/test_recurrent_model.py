@@ -79,7 +79,7 @@ def test_a_text_can_be_read_in_parts(kind, layers, make_network):
     whole = network(ids)
     assert whole.past_key_values is None
     first = network(ids[:, :3], use_cache=True)
-    rest = network(ids[:, 3:], state=first.past_key_values)
+    rest = network(ids[:, 3:], past_key_values=first.past_key_values)
     torch.testing.assert_close(torch.cat([first.logits, rest.logits], 1), whole.logits)
     last = network(ids, logits_to_keep=2).logits
     torch.testing.assert_close(last, whole.logits[:, -2:])
@@ -96,6 +96,42 @@ def test_gradients_reach_every_weight(kind, layers, make_network):
 def test_only_keyword_outputs_are_given(make_network):
     with pytest.raises(ValueError, match="return_dict must be True"):
         make_network("rnn")(ids_of(1, 2), return_dict=False)
+
+
+def test_labels_give_the_loss_that_other_causal_models_give(make_network, make_llama):
+    ids = ids_of(3, 7)
+    labels = ids.clone()
+    labels[0, 4:] = -100
+    for network in (make_network("gru"), make_llama(vocab_size=VOCABULARY)):
+        read = network(input_ids=ids, labels=labels)
+        expected = torch.nn.functional.cross_entropy(
+            read.logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten()
+        )
+        torch.testing.assert_close(read.loss, expected)
+    assert make_network("gru")(ids).loss is None
+    with pytest.raises(ValueError, match="labels want all logits, got logits_to_keep=1"):
+        make_network("gru")(ids, labels=labels, logits_to_keep=1)
+
+
+@torch.no_grad()
+def test_a_mask_may_cover_the_text_before_too(kind, make_network):
+    network, ids = make_network(kind), ids_of(2, 8)
+    mask = torch.ones(2, 8, dtype=torch.long)
+    mask[1, 6:] = 0
+    first = network(ids[:, :3], use_cache=True)
+    rest = network(ids[:, 3:], mask, first.past_key_values)
+    torch.testing.assert_close(rest.logits[:, :3], network(ids).logits[:, 3:6])
+
+
+def test_a_row_without_a_token_is_named(kind, make_network):
+    mask = torch.tensor([[1, 1, 0], [0, 0, 0]])
+    with pytest.raises(ValueError, match=r"row 1 of attention_mask is all zeros.*Leave the row"):
+        make_network(kind)(ids_of(2, 3), mask)
+
+
+def test_hidden_states_of_layers_are_refused(make_network):
+    with pytest.raises(ValueError, match=r"output_hidden_states must be False.*read\(\)"):
+        make_network("lstm", 2)(ids_of(1, 3), output_hidden_states=True)
 
 
 # Fresh weights

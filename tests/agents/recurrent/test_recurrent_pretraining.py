@@ -125,9 +125,15 @@ def test_a_checkpoint_from_before_there_was_a_choice_goes_on(make_config):
     config = make_config("transformer", width=32, heads=2, layers=1, feed_forward=16)
     identity = config.identity("abc")
     assert "backbone" not in identity
-    assert {"width", "heads", "corpus"} < identity.keys()
-    other = replace(config, backbone="lstm").identity("abc")
-    assert other == {**identity, "backbone": "lstm"}
+    assert {"width": 32, "heads": 2, "layers": 1, "feed_forward": 16}.items() < identity.items()
+    by_default = make_config("transformer", width=None, layers=None)
+    sizes = {"width": 192, "layers": 4, "heads": 6, "feed_forward": 512}
+    assert sizes.items() < by_default.identity("abc").items()
+    # Those of recurrent networks held the sizes of a transformer, too.
+    assert make_config("lstm", width=192, layers=4).identity("abc") == {
+        **by_default.identity("abc"),
+        "backbone": "lstm",
+    }
 
 
 def test_a_checkpoint_of_another_network_is_refused(make_config, monkeypatch):
@@ -135,10 +141,17 @@ def test_a_checkpoint_of_another_network_is_refused(make_config, monkeypatch):
     trainer = Trainer(config, quiet())
     trainer._save_checkpoint()
     with pytest.raises(ValueError, match=r"backbone was None and is now 'lstm'"):
-        Trainer(replace(config, backbone="lstm"), quiet())
+        Trainer(replace(config, backbone="lstm", heads=None, feed_forward=None), quiet())
 
 
-def test_heads_need_not_fit_a_network_that_has_none(make_config):
-    assert make_config("rnn", width=30, heads=7).width == 30
+def test_a_recurrent_network_has_sizes_of_its_own(kind, make_config):
+    assert make_config(kind, width=None, layers=None).shape == {"width": 256, "layers": 1}
+    assert make_config(kind, width=30, layers=2).shape == {"width": 30, "layers": 2}
+    for name in ("heads", "feed_forward"):
+        with pytest.raises(ValueError, match=rf"{name} is 6, .* backbone is '{kind}'; leave it"):
+            make_config(kind, **{name: 6})
+
+
+def test_heads_must_fit(make_config):
     with pytest.raises(ValueError, match=r"multiple of 2 \* heads = 14"):
         make_config("transformer", width=30, heads=7)

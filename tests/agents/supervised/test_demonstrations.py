@@ -126,6 +126,38 @@ def test_nothing_to_imitate_is_an_error_that_names_the_cure(byte_tokenizer: Toke
         of(a_task((Example("", "a"),)), byte_tokenizer)
 
 
+def test_special_tokens_that_are_spelt_are_text(byte_tokenizer: Tokenizer) -> None:
+    spelt = "a<|endoftext|>b"
+    chat = Tokenizer(
+        byte_tokenizer.backend, name="chat", eos_token="<|endoftext|>", chat_template=CHATML
+    )
+    for tokenizer in (byte_tokenizer, chat, Tokenizer.from_pretrained("builtin")):
+        (shown,) = of(a_task((Example("Hi", spelt),)), tokenizer).all()
+        assert tokenizer.eos_token_id not in shown.written[:-1]
+        assert shown.written[-1] == tokenizer.eos_token_id
+        assert tokenizer.decode(shown.written) == spelt
+    piece = Demonstrations.of_documents([spelt], byte_tokenizer).all()[0]
+    assert byte_tokenizer.decode(piece.written) == spelt
+    # A prompt may hold them.
+    assert byte_tokenizer.encode(spelt)[1] == 0
+
+
+def test_a_fingerprint_tells_texts_from_others(byte_tokenizer: Tokenizer) -> None:
+    def fingerprint(*pairs: tuple[str, str]) -> str | None:
+        return of(a_task(tuple(Example(*pair) for pair in pairs)), byte_tokenizer).fingerprint()
+
+    whole = fingerprint(("a", "bc"), ("d", "e"))
+    assert whole == fingerprint(("a", "bc"), ("d", "e"))
+    assert whole is not None
+    others = [
+        fingerprint(("a", "bd"), ("d", "e")),  # as long
+        fingerprint(("ab", "c"), ("d", "e")),
+        fingerprint(("d", "e"), ("a", "bc")),
+    ]
+    assert len({whole, *others}) == 4
+    assert of(a_task(Endless()), byte_tokenizer).fingerprint() is None
+
+
 class Rows(list[dict[str, str]]):
     """As much of a `datasets.Dataset` as `LazyExamples` asks for."""
 

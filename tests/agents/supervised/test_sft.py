@@ -164,6 +164,22 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(
     assert len({json.dumps({**result, "seconds": 0}) for result in results}) == 1
 
 
+def test_a_run_that_was_stopped_in_its_first_step_goes_on(
+    model_dir: str, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    # Fewer texts than a row of the log is written for.
+    ways = ["--total-texts", "4000", "--learning-rate", "0.01", "--batch-size", "4"]
+    with monkeypatch.context() as patch:
+        _stop_at(patch, 1, lambda: signal.raise_signal(signal.SIGINT))
+        assert main(["sft", *arguments(model_dir, pairs, run), *ways]) == 130
+    assert (run / "progress.csv").read_text() == ""
+    with monkeypatch.context() as patch:
+        _stop_at(patch, 100, lambda: signal.raise_signal(signal.SIGINT))
+        assert main(["sft", "--resume", str(run)]) == 130
+    assert len(logged(run)) == 5
+
+
 def test_what_is_resumed_must_be_a_run_that_was_stopped(
     run: Path, tmp_path: Path, model_dir: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -190,9 +206,11 @@ def test_texts_that_were_changed_are_not_gone_on_with(
     with monkeypatch.context() as patch:
         _stop_at(patch, 30, lambda: signal.raise_signal(signal.SIGINT))
         assert main(["sft", *arguments(model_dir, own, run), *FAST]) == 130
-    own.write_text("".join(lines[:-3]))
-    assert main(["sft", "--resume", str(run)]) == 1
-    assert "not those with which the run began" in capsys.readouterr().err
+    other = [line.replace("yes", "nay") for line in lines]  # as many, and as long
+    for changed in (lines[:-3], other):
+        own.write_text("".join(changed))
+        assert main(["sft", "--resume", str(run)]) == 1
+        assert "not those with which the run began" in capsys.readouterr().err
 
 
 def test_a_run_is_repeated_by_its_config(run: Path, tmp_path: Path) -> None:
@@ -259,6 +277,8 @@ def test_a_recurrent_network_learns_from_scratch(
     network = ["--backbone", '{"name": "lstm", "width": 32}', "--epochs", "20"]
     run = tmp_path / "run"
     assert main(["sft", *arguments(model_dir, pairs, run), *FAST, *network]) == 0
+    begun = f"an LSTM of width 32 from scratch, with the tokens of {model_dir}"
+    assert begun in capsys.readouterr().out
     assert json.loads((run / "result.json").read_text())["loss_after"] < 0.1
     assert main(["sample", "--model", str(run), "--reward", "exact_match", "--greedy"]) == 0
     assert "mean score +1.000" in capsys.readouterr().out
@@ -272,11 +292,20 @@ def test_a_recurrent_network_learns_from_scratch(
         ({"corpus": (Path("a.txt"),), "max_new_tokens": 3}, "a corpus has none"),
         ({"task": "dialogue", "epochs": 0}, "epochs must be above 0"),
         ({"task": "dialogue", "lora_alpha": 1.0}, "give lora_rank"),
+        ({"task": "dialogue", "learning_rate": 0.0}, "learning_rate must be above 0"),
+        ({"task": "dialogue", "backbone": "lsmt"}, "did you mean 'lstm'"),
+        ({"task": "dialogue", "backbone": "gru", "lora_rank": 2}, "leave lora_rank out"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SFTConfig(**settings)
+
+
+def test_a_network_from_scratch_has_another_learning_rate() -> None:
+    assert SFTConfig(task="dialogue").peak == 3e-4
+    assert SFTConfig(task="dialogue", backbone="gru").peak == 3e-3
+    assert SFTConfig(task="dialogue", backbone="gru", learning_rate=1e-4).peak == 1e-4
 
 
 def quiet() -> Console:
