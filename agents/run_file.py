@@ -152,7 +152,7 @@ def _typed(value: Any, hint: Any) -> Any:
 
 
 def _is_list(hint: Any) -> bool:
-    return tuple in map(get_origin, (hint, *get_args(hint)))
+    return any(get_origin(part) is tuple for part in (hint, *get_args(hint)))
 
 
 def _number(value: Any) -> float:

@@ -130,7 +130,8 @@ def test_a_batch_that_does_not_divide_the_rollout_names_one_that_does() -> None:
         RunConfig(algo="sb3-ppo", n_envs=60, n_steps=16, batch_size=200)
     with pytest.raises(ValueError, match="above 1"):
         RunConfig(algo="sb3-ppo", n_envs=1, n_steps=1)
-    assert RunConfig(n_envs=2, n_steps=4).algorithm_kwargs()["batch_size"] == 8
+    small = RunConfig(algo="sb3-ppo", n_envs=2, n_steps=4)
+    assert small.algorithm_kwargs()["batch_size"] == 8
 
 
 def test_the_file_is_plain_yaml(tmp_path: Path) -> None:
