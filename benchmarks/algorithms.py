@@ -166,6 +166,12 @@ def compared(part: Part, found: Sequence[Curves], generator: np.random.Generator
     by_name = {curve.arm: curve for curve in found}
     if part.name == "algorithms":
         return report.timings(found, generator)
+    if part.name == "vocabulary":
+        return [
+            "Q-learning knows no penalty for leaving the base model: what to compare it with are "
+            "those without one.",
+            "",
+        ]
     if part.name == "temperatures":
         return report.in_training(found)
     if part.name != "trl":

@@ -116,8 +116,12 @@ VOCABULARY = [
     Arm("dqn", {**REDUCED, "algo": "dqn"}, rates=SLOW),
     Arm("ppo", {**REDUCED, "algo": "ppo"}, rates=SLOW),
     Arm("reinforce", {**REDUCED, "algo": "reinforce"}, rates=FAST),
-    Arm("ppo without KL penalty", {**REDUCED, "algo": "ppo", "kl_coef": 0.0}),
-    Arm("reinforce without KL penalty", {**REDUCED, "algo": "reinforce", "kl_coef": 0.0}),
+    Arm("ppo without KL penalty", {**REDUCED, "algo": "ppo", "kl_coef": 0.0}, rates=SLOW),
+    Arm(
+        "reinforce without KL penalty",
+        {**REDUCED, "algo": "reinforce", "kl_coef": 0.0},
+        rates=FAST,
+    ),
 ]
 
 FROM_SCRATCH = 1e-3
