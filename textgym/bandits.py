@@ -15,9 +15,9 @@ from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
+from textgym.arguments import is_number
 from textgym.arms import Arm, ArmSummary, Winner
 from textgym.registry import Registry
-from textgym.rewards.base import is_number
 
 TRAINING_DISCOUNT = 0.998
 """A discount for policies that learn: evidence halves in weight every 346 episodes.

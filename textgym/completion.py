@@ -160,6 +160,10 @@ class Completions:
         past.begins = int(self._contexts.ends[row])
         self._streams[row] = None
 
+    def continues(self, row: int) -> bool:
+        """Whether the text of a row goes on where its prompt ends."""
+        return bool(self._continues[row])
+
     def lengths(self, rows: Rows) -> NDArray[np.int64]:
         """Tokens written in each of `rows`, an end-of-text token included, int64 (k,)."""
         where = index(rows, self.num_rows)
@@ -254,7 +258,7 @@ class Completions:
             token_ids,
             example.columns,
             turns,
-            bool(self._continues[row]),
+            self.continues(row),
         )
 
     def samples(self, rows: Rows) -> Sequence[Sample]:

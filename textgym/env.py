@@ -215,9 +215,10 @@ class TextGenEnv(Progress, gym.Env[Observation, int]):
         process = self.process
         if process.ended[0]:
             raise gym.error.ResetNeeded("the episode is over or has not begun; call reset() first.")
-        if isinstance(action, bool) or np.size(action) != 1:
+        array = process.as_array(action)
+        if isinstance(action, bool) or array.size != 1:
             raise ValueError(f"an action is a token id, a whole number, got {action!r}.")
-        tokens = process.as_tokens(np.asarray(action).reshape(1))
+        tokens = process.as_tokens(array.reshape(1))
         rewards, terminated, truncated = process.step(_ROW, tokens)
         info = _single(process.step_info())
         if process.ended[0]:

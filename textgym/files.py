@@ -14,7 +14,8 @@ def atomic_directory(directory: str | Path, stale: Iterable[str] = ()) -> Iterat
     """A temporary directory whose files take their places in `directory` if the block ends well.
 
     If the block raises, or a file cannot take its place, `directory` holds what it held before.
-    Files of other names stay, so that nothing is lost to a directory that was not empty.
+    If the program is killed meanwhile, each file is the old one or the new one, and whole. Files
+    of other names stay, so that nothing is lost to a directory that was not empty.
 
     Args:
         directory: Where the files are wanted; made if it is not there.
@@ -35,26 +36,74 @@ def atomic_directory(directory: str | Path, stale: Iterable[str] = ()) -> Iterat
         old.mkdir()
         yield new
         names = {path.name for path in new.iterdir()}
-        leaving = names.union(*({path.name for path in directory.glob(glob)} for glob in stale))
+        leaving = {path.name for glob in stale for path in directory.glob(glob)} - names
+        for name in names:
+            if (new / name).is_file():
+                sync(new / name)
         with ExitStack() as undo:
-            for name in leaving:
-                if os.path.lexists(directory / name):
-                    _move(directory / name, old / name, undo)
             for name in names:
+                _keep(directory / name, old / name, undo)
                 _move(new / name, directory / name, undo)
+            for name in leaving:
+                _move(directory / name, old / name, undo)
             undo.pop_all()
+        sync(directory)
 
 
 def atomic_write(path: str | Path, text: str) -> None:
     """Write a text file under a temporary name, then rename it; makes its directory if need be."""
+    with _renamed_to(Path(path)) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def durable_write(path: str | Path, data: bytes) -> None:
+    """As `atomic_write`, and on the disk when it returns: it outlives a loss of power."""
     path = Path(path)
+    with _renamed_to(path) as temporary:
+        temporary.write_bytes(data)
+        sync(temporary)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a directory, are on the disk."""
+    if os.name == "nt" and path.is_dir():  # Windows knows no such thing
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _renamed_to(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename is None:  # a full disk does not say what had no room
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _keep(path: Path, copy: Path, undo: ExitStack) -> None:
+    """Keep what is there under another name, to be put back; a file also stays in its place."""
+    if not os.path.lexists(path):
+        return
+    if path.is_dir():
+        _move(path, copy, undo)  # the new one cannot be put over it
+        return
+    try:
+        os.link(path, copy, follow_symlinks=False)
+    except OSError:  # not every file system has links
+        _move(path, copy, undo)
+        return
+    undo.callback(os.replace, copy, path)
 
 
 def _move(source: Path, target: Path, undo: ExitStack) -> None:

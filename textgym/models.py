@@ -84,9 +84,12 @@ def model_directory(spec: str | Path) -> Path | None:
 
     Raises:
         FileNotFoundError: If it is none of these.
+        TypeError: If it is no string and no path.
         ValueError: If it is a file in no format that is known.
         MissingExtra: If a package is needed to make the directory.
     """
+    if not isinstance(spec, (str, Path)) or not str(spec).strip():
+        raise TypeError(f"a model is a name, a directory, a file or a hub id, got {spec!r}.")
     name = str(spec)
     if name == BUILTIN or name in names():
         return _REGISTRY.make(name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -11,11 +10,12 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from textgym import dynamics, rewards, tasks
+from textgym.arguments import as_count, as_texts, check_flag
 from textgym.bandits import BanditSpec
 from textgym.completion import Completions
 from textgym.dynamics import Rows
 from textgym.prompt_format import prompt_format
-from textgym.prompts import Prompts, PromptTruncation
+from textgym.prompts import Prompt, Prompts, PromptTruncation
 from textgym.rendering import Transcript
 from textgym.rewards import Every, RewardSpec, Timing
 from textgym.tasks import Task
@@ -30,6 +30,8 @@ TaskSpec: TypeAlias = "str | Mapping[str, Any] | Task"
 Transition: TypeAlias = tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]
 """Rewards, terminated and truncated of the rows that took a step, each of shape (k,)."""
 
+_MOST_TOKENS = 2**31  # which take 18 GiB
+
 
 class TextProcess:
     """A batch of `num_rows` episodes of writing, each at its own place.
@@ -42,6 +44,7 @@ class TextProcess:
         tokenizer: The tokenizer, its end-of-text token being the one that ends the model's turn.
         contexts: The tokens of all rows.
         prompts: The prompts, and what chooses between templates.
+        trials: Which template each row has; None without templates.
         completions: The text written so far, as rewards see it.
         ended: Rows whose episode is over, or never began, bool (n,): the array of `completions`.
         reward: The weighted sum of rewards.
@@ -72,6 +75,7 @@ class TextProcess:
         record_rewards: bool = False,
     ) -> None:
         max_new_tokens = as_count("max_new_tokens", max_new_tokens)
+        check_flag("budget_is_terminal", budget_is_terminal)
         self.task = tasks.make(task)
         self.format = prompt_format(
             tokenizer if isinstance(tokenizer, Tokenizer) else Tokenizer.from_pretrained(tokenizer),
@@ -84,8 +88,9 @@ class TextProcess:
         self._step_limit = (
             None if max_episode_steps is None else as_count("max_episode_steps", max_episode_steps)
         )
-        # A chat model ends its turns itself.
-        self._stop = _as_strings("stop", stop, () if self.format.is_chat else self.task.stop)
+        if stop is None:  # a chat model ends its turns itself
+            stop = () if self.format.is_chat else self.task.stop
+        self._stop = as_texts("stop", stop, "['.']")
         self._budget_is_terminal = budget_is_terminal
         interaction = self.task.interaction
         replies = 0 if interaction is None else room_for_replies(interaction, self.format)
@@ -93,13 +98,23 @@ class TextProcess:
             self.task,
             split,
             self.format,
-            templates=_as_strings("templates", templates, self.task.templates),
+            templates=as_texts(
+                "templates",
+                self.task.templates if templates is None else templates,
+                "['Question: {prompt}']",
+            ),
             selection=prompts,
             room=max_new_tokens + replies,
             context_length=context_length,
             truncation=prompt_truncation,
         )
         context_length = self.prompts.context_length
+        if num_rows * context_length > _MOST_TOKENS:
+            raise ValueError(
+                f"{num_rows} x {context_length} tokens (environments x context length) do not fit "
+                f"into memory; expected at most {_MOST_TOKENS}. Give fewer environments, or a "
+                "smaller max_new_tokens or context_length."
+            )
         self.contexts = dynamics.empty(num_rows, context_length, self.tokenizer.pad_token_id)
         self._limits = np.zeros(num_rows, np.int64)  # the ends at which budgets are spent
         self.completions = Completions(
@@ -111,7 +126,7 @@ class TextProcess:
             if interaction is None
             else Turns(interaction, self.format, self.contexts, self.completions)
         )
-        self._trials = None if self.prompts.selection is None else Trials(self.prompts, num_rows)
+        self.trials = None if self.prompts.selection is None else Trials(self.prompts, num_rows)
         self._token_rewards = np.zeros((num_rows, max_new_tokens)) if record_rewards else None
 
         vocab_size = self.tokenizer.vocab_size
@@ -151,13 +166,35 @@ class TextProcess:
             for prompt in prompts:
                 self.prompts.forget(prompt)
             prompts = [chosen] * len(rows)
+        self.start(rows, prompts, drawn=chosen is None)
+
+    def start(self, rows: Rows, prompts: Sequence[Prompt], *, drawn: bool) -> None:
+        """Begin an episode in each of `rows`, int (k,), with k prompts.
+
+        Args:
+            rows: Whose episodes begin.
+            prompts: Of each.
+            drawn: Whether they were drawn here, and not asked for by somebody.
+        """
         dynamics.begin(self.contexts, rows, [prompt.token_ids for prompt in prompts])
         where = dynamics.index(rows, self.num_rows)
         self._limits[where] = self.contexts.ends[where] + self.max_new_tokens
         self.completions.begin(rows, [p.example for p in prompts], [p.continues for p in prompts])
-        if self._trials is not None:
-            self._trials.begin(rows, prompts, drawn=chosen is None)
+        if self.trials is not None:
+            self.trials.begin(rows, prompts, drawn=drawn)
         self.reward.start(rows, self.completions)
+
+    @staticmethod
+    def as_array(actions: Any) -> NDArray[Any]:
+        """Actions as an array, of whatever they are.
+
+        Raises:
+            ValueError: If they are lists of different lengths.
+        """
+        try:
+            return np.asarray(actions)
+        except ValueError as error:
+            raise ValueError(f"actions are token ids, whole numbers, got {actions!r}.") from error
 
     def as_tokens(self, actions: NDArray[Any]) -> NDArray[np.int64]:
         """Actions as token ids, int64.
@@ -221,9 +258,9 @@ class TextProcess:
             self._token_rewards[rows, self.completions.lengths(rows) - 1] = paid
         for row, reply in replies.items():
             self._answer(row, reply)
-        if self._trials is not None and self.ended[where].any():
+        if self.trials is not None and self.ended[where].any():
             over = rows[self.ended[rows]]
-            self._trials.settle(over, self.reward.total(over))
+            self.trials.settle(over, self.reward.total(over))
         return paid, terminated, truncated
 
     def step_info(self) -> dict[str, Any]:
@@ -253,8 +290,8 @@ class TextProcess:
         info: dict[str, Any] = {
             "prompt": [self.completions.examples[row].prompt for row in rows.tolist()]
         }
-        if self._trials is not None:
-            info["template"] = self._trials.templates(rows)
+        if self.trials is not None:
+            info["template"] = self.trials.templates(rows)
         return info
 
     def action_mask(self) -> NDArray[np.bool_]:
@@ -294,25 +331,3 @@ class TextProcess:
     def _stopped(self, rows: Rows) -> NDArray[np.bool_]:
         texts = [self.completions.turn_text(row) for row in rows.tolist()]
         return np.array([any(stop in text for stop in self._stop) for text in texts], np.bool_)
-
-
-def as_count(name: str, value: Any) -> int:
-    """A whole number of at least 1, of Python's or of numpy's; raises ValueError if it is not."""
-    try:
-        count = operator.index(value)
-    except TypeError:
-        count = 0
-    if count < 1 or isinstance(value, bool):
-        raise ValueError(f"{name} is a whole number of at least 1, got {value!r}.")
-    return count
-
-
-def _as_strings(
-    name: str, given: Sequence[str] | None, default: tuple[str, ...]
-) -> tuple[str, ...]:
-    """Strings that were given, or the default if none were."""
-    if given is None:
-        return default
-    if isinstance(given, str) or not all(isinstance(s, str) and s for s in given):
-        raise TypeError(f"{name} is a list of non-empty strings, such as ['.'], got {given!r}.")
-    return tuple(given)

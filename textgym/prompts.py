@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from textgym import bandits
+from textgym.arguments import as_count, check_options
 from textgym.bandits import Bandit, BanditSpec
 from textgym.prompt_format import PromptFormat
 from textgym.registry import did_you_mean
@@ -102,22 +103,24 @@ class Prompts:
         self.group_by(1)
         self.restart()
         in_memory = isinstance(self._examples, tuple)
+        self._indices: dict[int, int] = {}
         encoded: dict[int, list[NDArray[np.int64]]] = {}
         if context_length is None:
             self._check_all_known(task)
             encoded = {id(example): self._variants(example) for example in task.examples}
             longest = max(len(ids) for variants in encoded.values() for ids in variants)
             context_length = room + longest
-        elif not isinstance(context_length, int) or context_length <= room:
+        elif as_count("context_length", context_length) <= room:
             raise ValueError(
                 f"context_length={context_length!r} leaves no room for a prompt beside the {room} "
                 "tokens that may be written (max_new_tokens, and replies). Give a larger "
                 "context_length, or None for what the task's longest prompt needs."
             )
-        self.context_length = context_length
+        self.context_length = int(context_length)
         self._prompts: list[list[Prompt]] = []  # of each example, one for each template
         if in_memory:
             assert isinstance(self._examples, tuple)
+            self._indices = {id(example): i for i, example in enumerate(self._examples)}
             self._prompts = [
                 self._fitting(example, encoded.get(id(example)) or self._variants(example), index)
                 for index, example in enumerate(self._examples)
@@ -152,6 +155,7 @@ class Prompts:
         Raises:
             ValueError: On an unknown option, or a prompt that does not fit.
         """
+        check_options(options)
         if "group_size" in options:
             raise ValueError(
                 "prompts in groups are for rows that share them: group_size is a reset option of "
@@ -189,11 +193,36 @@ class Prompts:
         if self.selection is not None and prompt.template is not None:
             self.selection.forget(prompt.template)
 
+    def repeat(self, prompt: Prompt) -> None:
+        """Tell the choice between templates that a drawn prompt is given once more."""
+        if self.selection is not None and prompt.template is not None:
+            self.selection.repeat(prompt.template)
+
+    def index_of(self, example: Example) -> int | None:
+        """The index of an example that is in memory; None of others."""
+        return self._indices.get(id(example))
+
+    def example_at(self, index: int) -> Example:
+        """The example of an index."""
+        assert isinstance(self._examples, tuple)
+        example: Example = self._examples[index]
+        return example
+
+    def state(self) -> dict[str, Any]:
+        """How far a stream has been read, JSON-able, if it can tell; empty for others."""
+        tell = getattr(self._examples, "state", None)
+        return {} if tell is None else dict(tell())
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on in a stream where another was."""
+        if state:
+            self._examples.load_state(state)  # type: ignore[union-attr]
+
     def _draw_in_groups(self, generator: np.random.Generator) -> Prompt:
         if not self._copies:
             self._copied, self._copies = self._draw(generator), self._group_size
-        elif self.selection is not None and self._copied.template is not None:
-            self.selection.repeat(self._copied.template)
+        else:
+            self.repeat(self._copied)
         self._copies -= 1
         return self._copied
 
@@ -278,7 +307,8 @@ class Prompts:
         if isinstance(self._examples, Stream):
             raise ValueError("prompt_index: the prompts of a stream have no index.")
         index, count = options["prompt_index"], len(self._examples)
-        if not isinstance(index, (int, np.integer)) or not 0 <= index < count:
+        whole = isinstance(index, (int, np.integer)) and not isinstance(index, bool)
+        if not whole or not 0 <= index < count:
             raise ValueError(
                 f"prompt_index is a whole number from 0 to {count - 1}, the prompts of this "
                 f"split, got {index!r}."

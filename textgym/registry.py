@@ -72,8 +72,8 @@ def call(what: str, factory: Callable[..., T], params: Mapping[str, Any]) -> T:
         params: Its parameters by name.
 
     Raises:
-        TypeError: If a parameter is unknown or a required one missing; the message lists what the
-            factory accepts. What the factory raises itself passes unchanged.
+        TypeError: If a parameter is unknown, a required one missing, or a flag is no bool; the
+            message lists what the factory accepts. What the factory raises itself passes unchanged.
     """
     signature = inspect.signature(factory)
     try:
@@ -84,6 +84,11 @@ def call(what: str, factory: Callable[..., T], params: Mapping[str, Any]) -> T:
             f"{what}: {error}. Given: {', '.join(params) or 'nothing'}. "
             f"Accepted: {_accepted(signature) or 'nothing'}."
         ) from error
+    for name, value in params.items():
+        parameter = signature.parameters.get(name)
+        # Any other value would do for a truth value, and "no" would mean yes.
+        if parameter and parameter.annotation in (bool, "bool") and not isinstance(value, bool):
+            raise TypeError(f"{what}: {name} is true or false, got {value!r}.")
     return factory(**params)
 
 

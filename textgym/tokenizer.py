@@ -7,8 +7,8 @@ import copy
 import json
 from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
-from itertools import pairwise
 from pathlib import Path
+from types import NoneType
 from typing import Any, Protocol
 
 import numpy as np
@@ -94,8 +94,8 @@ class Tokenizer:
             ValueError: If it is a file in no format that is known.
             MissingExtra: If a package is needed for that name or file.
         """
+        directory = model_directory(name_or_path) or _download(str(name_or_path))
         name = str(name_or_path)
-        directory = model_directory(name_or_path) or _download(name)
         return _load(name, directory, _version(directory))
 
     @property
@@ -155,10 +155,15 @@ class Tokenizer:
             ended: Whether the completion is over: a character that stayed incomplete is shown.
         """
         stream = self.stream(prompt_ids)
-        texts = [stream.push([token_id]) for token_id in token_ids]
-        if texts and ended:
-            texts[-1] = stream.finish()
-        return [text[len(before) :] for before, text in pairwise(["", *texts])]
+        pieces: list[str] = []
+        length = 0  # of the text so far, of which no copies are kept: there may be many tokens
+        for place, token_id in enumerate(token_ids, start=1):
+            text = stream.push([token_id])
+            if ended and place == len(token_ids):
+                text = stream.finish()
+            pieces.append(text[length:])
+            length = len(text)
+        return pieces
 
     def save_pretrained(self, directory: Path) -> None:
         """Write `tokenizer.json`, `tokenizer_config.json` and the chat template, if there is one.
@@ -272,26 +277,50 @@ class _WholeStream:
         return self._text
 
 
+_SAVE = (
+    "Save a fast tokenizer there: AutoTokenizer.from_pretrained(...).save_pretrained(directory)."
+)
+
+
 @lru_cache(maxsize=8)
 def _load(name: str, directory: Path, version: int) -> Tokenizer:
     """Read a tokenizer once, however many environments use it; `version` tells if it changed."""
     path = directory / "tokenizer.json"
-    backend = tokenizers.Tokenizer.from_file(str(path))
+    try:
+        backend = tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:  # the library knows no other
+        raise ValueError(f"{path} is no tokenizer: {error}. {_SAVE}") from error
     backend.no_padding()
     backend.no_truncation()
     special: dict[str, str | None] = {}
     templates: Any = None
     for file in ("special_tokens_map.json", "tokenizer_config.json"):
         if (directory / file).is_file():
-            config = json.loads((directory / file).read_text(encoding="utf-8"))
+            config = _read_config(directory / file)
             for key in ("eos_token", "bos_token", "pad_token"):
                 token = config.get(key)
+                if isinstance(token, dict):
+                    token = token.get("content")
+                if not isinstance(token, (str, NoneType)):
+                    raise ValueError(
+                        f"{directory / file}: {key} is a string or null, got {token!r}."
+                    )
                 if token is not None:
-                    special[key] = token["content"] if isinstance(token, dict) else token
+                    special[key] = token
             templates = config.get("chat_template", templates)
     if (directory / _CHAT_TEMPLATE).is_file():
         templates = (directory / _CHAT_TEMPLATE).read_text(encoding="utf-8")
     return Tokenizer(backend, name=name, chat_template=_default_template(templates), **special)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}. {_SAVE}") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} is a JSON object, got {config!r}. {_SAVE}")
+    return config
 
 
 def _default_template(templates: Any) -> str | None:
@@ -304,10 +333,7 @@ def _default_template(templates: Any) -> str | None:
 def _version(directory: Path) -> int:
     path = directory / "tokenizer.json"
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{directory} holds no tokenizer.json. Save a fast tokenizer there with "
-            "AutoTokenizer.from_pretrained(...).save_pretrained(directory)."
-        )
+        raise FileNotFoundError(f"{directory} holds no tokenizer.json. {_SAVE}")
     return path.stat().st_mtime_ns
 
 

@@ -32,11 +32,17 @@ class Trials:
             prompts: Of each.
             drawn: Whether they were drawn here, and not asked for by somebody.
         """
+        self.give_up(rows)
         for row, prompt in zip(rows.tolist(), prompts, strict=True):
-            before = self._begun[row]
-            if before is not None and self._is_open[row]:
-                self._prompts.forget(before)
             self._begun[row], self._is_open[row] = prompt, drawn
+
+    def give_up(self, rows: Rows) -> None:
+        """Leave the episodes of rows, int (k,), without a result."""
+        for row in rows.tolist():
+            prompt = self._begun[row]
+            if prompt is not None and self._is_open[row]:
+                self._prompts.forget(prompt)
+                self._is_open[row] = False
 
     def settle(self, rows: Rows, scores: NDArray[np.float64]) -> None:
         """Tell what the texts of rows, now over, are worth, float64 (k,)."""
@@ -46,8 +52,22 @@ class Trials:
                 self._prompts.learn(prompt, score)
                 self._is_open[row] = False
 
+    def is_open(self, row: int) -> bool:
+        """Whether a row has a template that was drawn and is not yet judged."""
+        return bool(self._is_open[row])
+
+    def take_up(self, row: int, *, is_open: bool) -> None:
+        """Note that a row goes on with its template, which was drawn once before."""
+        prompt, self._is_open[row] = self._begun[row], is_open
+        if is_open and prompt is not None:
+            self._prompts.repeat(prompt)
+
     def templates(self, rows: Rows) -> NDArray[np.int64]:
         """The template that each of `rows` has, int64 (k,); -1 for none."""
-        begun = [self._begun[row] for row in rows.tolist()]
-        templates = [-1 if p is None or p.template is None else p.template for p in begun]
-        return np.array(templates, np.int64)
+        templates = map(self.template, rows.tolist())
+        return np.array([-1 if template is None else template for template in templates], np.int64)
+
+    def template(self, row: int) -> int | None:
+        """The template that a row has; None for none."""
+        prompt = self._begun[row]
+        return None if prompt is None else prompt.template

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -13,14 +14,16 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from textgym import rendering
+from textgym.arguments import as_count, check_options
 from textgym.bandits import BanditSpec
 from textgym.dynamics import Observation, Rows, observe, observe_rows
 from textgym.env import METADATA, check_render_mode
-from textgym.process import TaskSpec, TextProcess, Transition, as_count
+from textgym.process import TaskSpec, TextProcess, Transition
 from textgym.progress import Progress
 from textgym.prompts import PromptTruncation
 from textgym.rewards import Every, RewardSpec, Timing
 from textgym.tokenizer import BUILTIN, Tokenizer
+from textgym.unfinished import take_up, unfinished
 from textgym.vector_infos import lay_out, take_out, tell
 from textgym.vocabulary import VocabularySpec
 
@@ -151,7 +154,9 @@ All rows share what is learned of templates.
         seeds = self._seeds(seed)
         if seed is not None:
             self.process.prompts.restart()
-        options = dict(options or {})
+        options = {} if options is None else options
+        check_options(options)
+        options = dict(options)
         rows = self._all
         if "reset_mask" in options:
             mask = self._checked_mask("option reset_mask", options.pop("reset_mask"))
@@ -197,7 +202,7 @@ All rows share what is learned of templates.
             ValueError: If the actions are not token ids, one a row, or one may not be written.
             textgym.RewardError: If a reward failed.
         """
-        actions = np.asarray(actions)
+        actions = self.process.as_array(actions)
         if actions.shape != (self.num_envs,):
             raise ValueError(
                 f"actions have shape {actions.shape}; expected one token id a row, "
@@ -217,6 +222,49 @@ All rows share what is learned of templates.
         elif len(rows):
             self._tell_step(rows, ended, infos)
         return observe(process.contexts), rewards, terminated, truncated, infos
+
+    def state(self) -> dict[str, Any]:
+        """Where all rows are, and what decides how they go on, JSON-able.
+
+        It is taken between two steps: texts, prompts to come, what rewards and templates have
+        learned. What a reward knows of a text is not in it, but made once more of the text.
+        """
+        generators = [self._random(row)[0].bit_generator.state for row in range(self.num_envs)]
+        return {
+            "episodes": unfinished(self.process),
+            "held": self._held.tolist(),
+            "generators": generators,
+            "seeds": list(self.np_random_seed),
+            "stream": self.process.prompts.state(),
+            "reward": self.reward_state(),
+            "templates": self.template_state(),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state that `state` gave, as if nothing had been between.
+
+        An episode that could not be written down begins anew.
+
+        Raises:
+            ValueError: If it is the state of another environment.
+        """
+        if self.process.trials is not None:
+            self.process.trials.give_up(self._all)
+        self.load_template_state(state["templates"])
+        self.load_reward_state(state["reward"])
+        take_up(self.process, state["episodes"])
+        self.load_reward_state(state["reward"])  # which may have learned from the texts once more
+        self.process.prompts.load_state(state["stream"])
+        self._generators = []
+        for of_row, seed in zip(state["generators"], state["seeds"], strict=True):
+            generator = seeding.RNG(np.random.PCG64())
+            generator.bit_generator.state = of_row
+            self._generators.append((generator, seed))
+        self._begun[:] = True
+        self._held = np.array(state["held"], np.bool_)
+        (lost,) = (self.process.ended & ~self._held).nonzero()
+        if len(lost):
+            self._begin(lost, {}, {})
 
     def render(self) -> tuple[str | NDArray[np.uint8] | None, ...] | None:  # type: ignore[override]
         """One text or picture a row, or with "human" the first row, printed."""
@@ -291,12 +339,13 @@ All rows share what is learned of templates.
             return [None] * self.num_envs
         if isinstance(seed, (int, np.integer)):
             return [int(seed) + i for i in range(self.num_envs)]
-        if len(seed) != self.num_envs:
+        seeds = np.asarray(seed, object)
+        if seeds.shape != (self.num_envs,):
             raise ValueError(
-                f"got {len(seed)} seeds for {self.num_envs} rows; give one number, or a list with "
-                "a seed a row."
+                f"got {seeds.size} seeds for {self.num_envs} rows, {seed!r}; give one whole "
+                "number, or a list with a seed a row."
             )
-        return seed
+        return [operator.index(s) if isinstance(s, np.integer) else s for s in seeds.tolist()]
 
     def _checked_mask(self, name: str, mask: Any) -> NDArray[np.bool_]:
         fits = isinstance(mask, np.ndarray) and mask.shape == (self.num_envs,)

@@ -15,6 +15,7 @@ from gymnasium.spaces import Discrete, MultiDiscrete
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from textgym.arguments import check_text
 from textgym.tokenizer import Tokenizer
 
 VocabularySpec: TypeAlias = "Sequence[str | int] | str | PathLike[str]"
@@ -52,7 +53,7 @@ def allowed_ids(
     """
     if isinstance(vocabulary, (str, PathLike)):
         vocabulary = [_read(Path(vocabulary))]
-    if not isinstance(vocabulary, (Sequence, np.ndarray)):
+    if not isinstance(vocabulary, (Sequence, np.ndarray)) or isinstance(vocabulary, bytes):
         raise TypeError(
             "vocabulary is a list of texts and token ids, such as ['king', 'love', 7], or the path "
             f"of a text file, got {vocabulary!r}."
@@ -243,6 +244,7 @@ def _ids(entry: Any, tokenizer: Tokenizer) -> Iterator[int]:
             raise ValueError(
                 "vocabulary holds an empty text, which stands for no token. Leave it out."
             )
+        check_text("text in vocabulary", entry)
         as_it_is = tokenizer.encode_plain(entry)
         lines = [] if entry[0].isspace() else entry.splitlines()
         lines = [line for line in lines if line[:1].isalnum()]

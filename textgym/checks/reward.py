@@ -5,13 +5,14 @@ from __future__ import annotations
 import pickle
 import warnings
 from collections.abc import Sequence
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 import numpy as np
 from gymnasium.vector.utils import CloudpickleWrapper
 from numpy.typing import NDArray
 
 from textgym import rewards, tasks
+from textgym.checks.law import Law, broken
 from textgym.checks.stage import EXAMPLES, Episode, Stage, Take, Tampered, script
 from textgym.completion import Sample
 from textgym.process import TaskSpec
@@ -19,59 +20,51 @@ from textgym.rewards import Every, RewardError, RewardSpec, Timing
 from textgym.tasks import Example
 from textgym.tokenizer import BUILTIN, Tokenizer
 
-
-class _Law(NamedTuple):
-    """Something that holds for every reward, and what to do about one for which it does not."""
-
-    text: str
-    cure: str
-
-
-_ONE_NUMBER = _Law(
+_ONE_NUMBER = Law(
     "it pays every token one finite number",
     "Return one number for each of `rows`, shape (k,), and a number such as 0.0 where there is "
     "nothing to score, as in the empty text. If it is the examples that do not fit, as for a "
     "reward that wants a reference of its own kind, give task= or examples= that do.",
 )
-_SAME_AGAIN = _Law(
+_SAME_AGAIN = Law(
     "it pays the same for the same text each time",
     "Draw no random numbers, read no clock and count no calls. Keep state in the object, not in "
     "its class or module, and reset it in `start`.",
 )
-_ARGUMENTS = _Law(
+_ARGUMENTS = Law(
     "it changes nothing that it is given",
     "Copy an array of `rows`, `tokens` or `completions` before writing to it.",
 )
-_ROW = _Law(
+_ROW = Law(
     "a text earns the same in every row",
     "State has a slot for each of completions.num_rows rows. The number of a row finds its slot "
     "and matters for nothing else.",
 )
-_BATCH = _Law(
+_BATCH = Law(
     "a text earns the same whatever the other rows of its batch are doing",
     "Compute what a row earns from that row alone: no mean or rank over the batch. A call is "
     "about some rows only: find state with `rows`, as in state[rows], not by the place in the "
     "call.",
 )
-_EPISODES = _Law(
+_EPISODES = Law(
     "an episode begins with nothing left of the one before",
     "In `start`, reset all state of `rows`; the episode before may have been given up half-way. A "
     "`Score` keeps no state at all.",
 )
-_COPIES = _Law(
+_COPIES = Law(
     "two environments do not share state",
     "Keep state in the object, not in its class or module.",
 )
-_SUM = _Law(
+_SUM = Law(
     "the immediate rewards add up to what the delayed timing pays",
     "A score depends on the sample alone, not on when or how often it is asked for. If it reads "
     "token_ids, do not let it say `text_only = True`.",
 )
-_RANGE = _Law(
+_RANGE = Law(
     "its scores stay within its score_range",
     "Correct score_range = (lowest, highest), or the score.",
 )
-_PICKLE = _Law(
+_PICKLE = Law(
     "it goes on after pickling as if nothing had happened",
     "Let __getstate__ keep all that `step` needs.",
 )
@@ -235,7 +228,7 @@ class _Check:
         reward.weights = dict.fromkeys(self._names, 1.0)
         return Stage(reward, lanes, self._episodes, self._tokenizer, self._budget, delays)
 
-    def _played(self, law: _Law, *stages: Stage) -> Stage:
+    def _played(self, law: Law, *stages: Stage) -> Stage:
         """The first of some stages, after playing all of them side by side."""
         try:
             while any([stage.step() for stage in stages]):
@@ -246,7 +239,7 @@ class _Check:
             _fail(_ARGUMENTS, " or ".join(self._names), error.sample, {}, error)
         return stages[0]
 
-    def _compare(self, law: _Law, how: str, *stages: Stage) -> None:
+    def _compare(self, law: Law, how: str, *stages: Stage) -> None:
         """Play, and hold what every whole episode earned against what it earned alone."""
         self._played(law, *stages)
         for stage in stages:
@@ -258,7 +251,7 @@ class _Check:
 
     def _hold(
         self,
-        law: _Law,
+        law: Law,
         take: Take,
         how: tuple[str, str],
         expected: NDArray[np.float64],
@@ -292,11 +285,9 @@ def _score_range(reward: object) -> tuple[float, float]:
 
 
 def _fail(
-    law: _Law, name: str, sample: Sample, details: dict[str, str], cause: Exception | None = None
+    law: Law, name: str, sample: Sample, details: dict[str, str], cause: Exception | None = None
 ) -> NoReturn:
     lines = {"prompt": repr(sample.prompt), "text": repr(sample.text)}
     if sample.reference is not None:
         lines["reference"] = repr(sample.reference)
-    lines.update(details, cure=law.cure)
-    shown = "".join(f"\n  {key + ':':<10} {value}" for key, value in lines.items())
-    raise AssertionError(f"reward {name!r} breaks the law that {law.text}.{shown}") from cause
+    raise broken(f"reward {name!r}", law, {**lines, **details}) from cause

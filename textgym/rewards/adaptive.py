@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from textgym.arguments import is_number
 from textgym.registry import did_you_mean
-from textgym.rewards.base import is_number
 from textgym.rewards.combine import WeightedSum
 from textgym.rewards.curriculum import Terms
 from textgym.rewards.make import RewardSpec, make

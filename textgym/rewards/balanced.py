@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import ClassVar
 
-from textgym.rewards.base import is_number
+from textgym.arguments import is_number
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ class Bleu:
     success_threshold: ClassVar[float] = 1.0
 
     def __post_init__(self) -> None:
-        check_whole_number("bleu", "max_order", self.max_order, least=1)
+        check_whole_number("bleu", "max_order", self.max_order, least=1, most=100)
         check_choice("bleu", "tokenize", self.tokenize, _TOKENIZERS)
         check_choice("bleu", "smooth", self.smooth, _SMOOTHINGS)
         _require("sacrebleu.metrics")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, ClassVar
 
+from textgym.arguments import is_number
 from textgym.extras import require
-from textgym.rewards.base import is_number
 from textgym.rewards.parameters import check_whole_number
 
 _require = partial(require, extra="metrics", wanted_by="reward 'chrf'")
@@ -47,8 +47,8 @@ class Chrf:
     success_threshold: ClassVar[float] = 1.0
 
     def __post_init__(self) -> None:
-        check_whole_number("chrf", "char_order", self.char_order, least=1)
-        check_whole_number("chrf", "word_order", self.word_order, least=0)
+        check_whole_number("chrf", "char_order", self.char_order, least=1, most=100)
+        check_whole_number("chrf", "word_order", self.word_order, least=0, most=100)
         beta = self.beta
         if not is_number(beta) or not 0 < beta < math.inf:
             raise ValueError(f"chrf: beta is a number above 0, got {beta!r}.")

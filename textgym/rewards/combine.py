@@ -74,6 +74,24 @@ class WeightedSum:
                 weights[name] = weight
         return weights
 
+    def terms_of(self, row: int) -> dict[str, Any]:
+        """What a curriculum said when the episode of a row began, JSON-able; mostly empty."""
+        said: dict[str, Any] = {}
+        if self.curriculum:
+            said[""] = {name: list(terms[row]) for name, terms in self._terms.items()}
+        for name, reward in self.rewards.items():
+            if isinstance(reward, WeightedSum) and (inner := reward.terms_of(row)):
+                said[name] = inner
+        return said
+
+    def load_terms(self, row: int, said: Mapping[str, Any]) -> None:
+        """Hold the episode of a row to the terms with which it began, by `terms_of`."""
+        for name, terms in said.get("", {}).items():
+            self._terms[name][row] = Terms(*terms)
+        for name, reward in self.rewards.items():
+            if isinstance(reward, WeightedSum) and name in said:
+                reward.load_terms(row, said[name])
+
     def start(self, rows: Rows, completions: Completions) -> None:
         """New episodes begin in `rows`.
 

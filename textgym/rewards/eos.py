@@ -9,9 +9,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from textgym.arguments import is_number
 from textgym.completion import Completions
 from textgym.dynamics import Rows
-from textgym.rewards.base import RewardError, is_number
+from textgym.rewards.base import RewardError
 
 
 @dataclass(frozen=True)

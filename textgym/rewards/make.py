@@ -10,8 +10,9 @@ from functools import partial
 from importlib.resources import files
 from typing import Any, NamedTuple, TypeAlias, get_args
 
+from textgym.arguments import is_number
 from textgym.registry import Registry, import_object
-from textgym.rewards.base import Reward, Score, is_number
+from textgym.rewards.base import Reward, Score
 from textgym.rewards.combine import WeightedSum
 from textgym.rewards.functions import from_function, function_name
 from textgym.rewards.shaping import Every, Shapeable, Timing, shape

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
 
-from textgym.rewards.base import is_number
+from textgym.arguments import is_number
 from textgym.rewards.parameters import check_choice
 
 _NUMBER = re.compile(

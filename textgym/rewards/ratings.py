@@ -61,8 +61,8 @@ class Ratings:
         retries: How often a request is sent again that failed or met with a status that says so.
         backoff: Seconds before the first such time; they double with each.
         poll: Seconds between asking for ratings that are promised.
-        headers: Headers to send, such as {"Authorization": "Bearer $RATINGS_TOKEN"}. `$NAME`
-            stands for an environment variable, so that a run file holds no secret; `$$` for $.
+        headers: Headers to send, such as `{"Authorization": "Bearer $RATINGS_TOKEN"}`. `$NAME`
+            stands for an environment variable, so that a run file holds no secret, `$$` for `$`.
 
     Raises:
         ValueError: If an argument is refused.

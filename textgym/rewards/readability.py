@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import ClassVar
 
+from textgym.arguments import is_number
 from textgym.extras import require
-from textgym.rewards.base import is_number
 from textgym.rewards.parameters import check_choice
 
 _MEASURES = {

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from textgym.rewards.base import is_number
+from textgym.arguments import is_number
 from textgym.rewards.combine import WeightedSum
 from textgym.rewards.curriculum import Terms
 from textgym.rewards.make import RewardSpec, make

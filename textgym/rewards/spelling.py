@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import ClassVar
 
+from textgym.arguments import is_number
 from textgym.completion import Sample
 from textgym.extras import require
-from textgym.rewards.base import is_number
 from textgym.rewards.unfinished import last_word, without_last_word, words
 
 _NOT_BY_SPACES = {"ja", "ko", "zh"}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
+from textgym.arguments import check_text
 from textgym.messages import Message, Messages, as_messages, plain_text
 
 if TYPE_CHECKING:
@@ -62,15 +63,15 @@ class Example:
         return cls(plain_text(said), reference, columns or {}, said)
 
     def __post_init__(self) -> None:
-        _check_text("prompt", self.prompt)
+        check_text("prompt", self.prompt)
         if self.reference is not None:
-            _check_text("reference", self.reference)
+            check_text("reference", self.reference)
         # A plain dict and not a read-only view of one, which cannot be pickled.
         object.__setattr__(self, "columns", dict(self.columns))
         said = as_messages(self.messages) if self.messages else (Message("user", self.prompt),)
         object.__setattr__(self, "messages", said)
         for message in said:
-            _check_text("message", message.content)
+            check_text("message", message.content)
 
 
 @runtime_checkable
@@ -89,6 +90,9 @@ class Stream(Protocol):
                 if self.lines is None:
                     self.lines = itertools.cycle(open(self.path))
                 return Example(next(self.lines))
+
+    A stream that has `state()`, JSON-able, and `load_state(state)` goes on where it was when a run
+    is resumed; others begin anew.
 
     `textgym.tasks.streaming.ExampleStream` does this for any source, and mixes what it reads.
     """
@@ -189,7 +193,7 @@ class Task:
         Raises:
             ValueError: If there is no split of that name, or it is empty.
         """
-        examples = self.splits.get(name, ())
+        examples = self.splits.get(name, ()) if isinstance(name, str) else ()
         if not _holds_some(examples):
             available = ", ".join(
                 f"{key!r} ({_size(e)})" for key, e in self.splits.items() if _holds_some(e)
@@ -226,17 +230,3 @@ def _holds_some(examples: Examples) -> bool:
 
 def _size(examples: Examples) -> str:
     return "a stream" if isinstance(examples, Stream) else str(len(examples))
-
-
-def _check_text(field_name: str, text: str) -> None:
-    if not isinstance(text, str):
-        raise TypeError(
-            f"expected the {field_name} to be a string, got {text!r} ({type(text).__name__})."
-        )
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"the {field_name} {text!r} holds half a surrogate pair at index {error.start}, which "
-            "is no character. It was probably cut or escaped as UTF-16; decode it again."
-        ) from error

@@ -112,11 +112,17 @@ def read_splits(
     """
     held_out = {split: f for split, f in fractions.items() if own_files[split] is None}
     check_fractions(held_out)
-    splits = hold_out(read(Path(path)), held_out, seed)
+    splits = hold_out(read(_as_path(path)), held_out, seed)
     for split, own_file in own_files.items():
         if own_file is not None:
-            splits[split] = tuple(read(Path(own_file)))
+            splits[split] = tuple(read(_as_path(own_file)))
     return splits
+
+
+def _as_path(given: FilePath) -> Path:
+    if not isinstance(given, (str, PathLike)):
+        raise TypeError(f"path is the path of a file, got {given!r}.")
+    return Path(given)
 
 
 def read_examples(

@@ -40,12 +40,12 @@ def game(
         User: Higher.
         Assistant: 9
 
-    **Prompt**: the range, such as "I think of a whole number from 3 to 11. Guess it."
-    **Reference**: the number.
-    **Reward**: `closeness`, paid at the end of each turn: a half times how near the best guess so
-    far is, 0 to 1 in the range, and once the number is found 1 less 0.5 / `max_turns` for each
-    guess before it. **Success**: the number is found.
-    **Splits**: games are drawn by `seed`; ranges that are tested on are not trained on.
+    * **Prompt**: the range, such as "I think of a whole number from 3 to 11. Guess it."
+    * **Reference**: the number.
+    * **Reward**: `closeness`, paid at the end of each turn: a half times how near the best guess
+      so far is, 0 to 1 in the range, and once the number is found 1 less 0.5 / `max_turns` for
+      each guess before it. **Success**: the number is found.
+    * **Splits**: games are drawn by `seed`; ranges that are tested on are not trained on.
 
     For a game of your own write two things: an object with `max_turns`, `longest_reply` and
     `reply(example, turns)`, which answers or says that it is over (`textgym.tasks.Interaction`),

@@ -239,7 +239,7 @@ def _reader(
     columns: tuple[str | int, str | int], called: tuple[str, str]
 ) -> Callable[[Path], list[Example]]:
     """Reads the examples of a file whose columns are given by name, or both by number."""
-    numbers = [isinstance(column, int) for column in columns]
+    numbers = [type(column) is int for column in columns]  # True is none
     if any(numbers) and not all(numbers):
         raise ValueError(
             f"{called[0]}_column={columns[0]!r} and {called[1]}_column={columns[1]!r} are both "

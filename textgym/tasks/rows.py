@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -78,6 +79,8 @@ def _jsonl_rows(path: Path, text: str, text_column: str) -> Iterator[Row]:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             raise ValueError(f"{where}: not JSON: {error.msg} at column {error.colno}.") from error
+        except (RecursionError, ValueError) as error:  # too deep; a number of too many digits
+            raise ValueError(f"{where}: JSON that cannot be read: {error}.") from error
         if not isinstance(row, dict):
             raise ValueError(
                 f"{where}: expected a JSON object such as {{{json.dumps(text_column)}: ...}}, "
@@ -130,7 +133,8 @@ def _csv_records(path: Path, text: str) -> Iterator[tuple[str, list[str]]]:
     while True:
         first = reader.line_num + 1
         try:
-            fields = next(reader)
+            with _fields_of(len(text)):
+                fields = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
@@ -141,6 +145,16 @@ def _csv_records(path: Path, text: str) -> Iterator[tuple[str, list[str]]]:
             ) from error
         if fields:
             yield _span(path, first, reader.line_num), fields
+
+
+@contextmanager
+def _fields_of(length: int) -> Iterator[None]:
+    """Let fields be that long: the reader's own limit, of 131,072, holds for the process."""
+    before = csv.field_size_limit(length + 1)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
 
 
 def _check_header(where: str, header: list[str], text_column: str, what: str) -> None:
@@ -173,6 +187,12 @@ def _decode(path: Path) -> str:
             f"{path}, line {line}: byte {data[error.start]:#04x} at offset {error.start} of the "
             "file is not UTF-8. Save the file as UTF-8."
         ) from error
+    if "\0" in text:
+        offset = data.index(0)
+        raise ValueError(
+            f"{path}, line {data.count(10, 0, offset) + 1}: byte 0x00 at offset {offset} of the "
+            "file belongs to no text: it is UTF-16, or no text file. Save it as UTF-8."
+        )
     return text.removeprefix("\ufeff")
 
 

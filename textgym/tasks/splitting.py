@@ -6,12 +6,16 @@ import hashlib
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
+
+from textgym.arguments import is_number
 from textgym.tasks.base import Example
 
 
 def check_fractions(fractions: Mapping[str, float]) -> None:
     """Raise ValueError unless these shares of the prompts can be held out together."""
-    if not all(0 <= f < 1 for f in fractions.values()) or sum(fractions.values()) >= 1:
+    shares = fractions.values()
+    if not all(is_number(f) and 0 <= f < 1 for f in shares) or sum(shares) >= 1:
         raise ValueError(
             f"the fractions to hold out must be from 0 to below 1, and so must their sum, got "
             f"{dict(fractions)}."
@@ -60,7 +64,12 @@ def hold_out(
         fractions: What to hold out, by split; see `check_fractions`.
         seed: Chooses which prompts are held out.
         key: What counts as the prompt here, for examples that have more in common than theirs.
+
+    Raises:
+        ValueError: If the seed is no whole number.
     """
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+        raise ValueError(f"the seed of what is held out is a whole number, got {seed!r}.")
     prompts = sorted(set(map(key, examples)), key=lambda prompt: digest(prompt, seed))
     held_out = {split: f for split, f in fractions.items() if f > 0}
     counts = sizes(len(prompts), list(held_out.values()))

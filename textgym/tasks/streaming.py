@@ -28,8 +28,7 @@ class ExampleStream:
     make the window as large as the memory allows.
 
     A copy, by `copy` or `pickle`, begins the stream anew, with an empty window: no two
-    environments share a position, and a training run that is resumed does not go on where the
-    stream was.
+    environments share a position. `state` and `load_state` carry the position over.
 
     Args:
         source: The examples.
@@ -39,8 +38,10 @@ class ExampleStream:
     def __init__(self, source: Source, buffer_size: int) -> None:
         self._source = source
         self._buffer_size = buffer_size
-        self._window: list[Example] = []
-        self._coming: Iterator[Example] = iter(())
+        self._window: list[tuple[int, Example]] = []  # with their places in the pass
+        self._coming: Iterator[tuple[int, Example]] = iter(())
+        self._read = 0
+        self._begun_with: Any = None
 
     def draw(self, generator: np.random.Generator) -> Example:
         """The next example.
@@ -55,18 +56,47 @@ class ExampleStream:
         if not self._window:
             self._begin(generator)
         place = int(generator.random() * len(self._window))
-        drawn = self._window[place]
+        _, drawn = self._window[place]
         coming = next(self._coming, None)
         if coming is not None:
             self._window[place] = coming
+            self._read += 1
         else:
             self._window[place] = self._window[-1]
             self._window.pop()
         return drawn
 
+    def state(self) -> dict[str, Any]:
+        """How far the stream has been read, JSON-able: places, no examples."""
+        places = [place for place, _ in self._window]
+        return {"begun_with": self._begun_with, "read": self._read, "window": places}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on where another stream of this source was; reads it up to there.
+
+        Raises:
+            ValueError: If the source has become shorter.
+        """
+        if state["begun_with"] is None:
+            return
+        generator = np.random.default_rng()
+        generator.bit_generator.state = self._begun_with = state["begun_with"]
+        self._coming = enumerate(self._source(generator))
+        wanted, self._read = set(state["window"]), state["read"]
+        seen = [(i, example) for i, example in islice(self._coming, self._read) if i in wanted]
+        if len(seen) < len(wanted):
+            raise ValueError(
+                f"the stream held {self._read:,} examples when it was saved, and holds fewer now. "
+                "Go on with the data that it was saved with."
+            )
+        by_place = dict(seen)
+        self._window = [(place, by_place[place]) for place in state["window"]]
+
     def _begin(self, generator: np.random.Generator) -> None:
-        self._coming = iter(self._source(generator))
+        self._begun_with = generator.bit_generator.state
+        self._coming = enumerate(self._source(generator))
         self._window = list(islice(self._coming, self._buffer_size))
+        self._read = len(self._window)
         if not self._window:
             raise ValueError(
                 "the stream holds no example to train on. Hold out a smaller share of it, or give "
