@@ -1,0 +1,168 @@
+"""All that an algorithm needs to go on: saved to a directory, and taken from it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.logger import Logger
+
+from agents.checkpointing.chance import load_random_state, random_state
+from agents.checkpointing.environment import environment_state, load_environment_state
+from agents.checkpointing.tree import load_tree, save_tree
+from agents.weights import load_weights, save_weights
+
+WEIGHTS = "policy.safetensors"
+FORMAT = 1
+
+_COUNTERS = (
+    "num_timesteps",
+    "exploration_rate",
+    "kl_coef",
+    "_current_progress_remaining",
+    "_drawn_at",
+    "_episode_num",
+    "_episodes",
+    "_n_calls",
+    "_n_updates",
+)
+"""Attributes of SB3's algorithms and of ours that change in training."""
+
+_PARTS = ("replay_buffer", "_episode_sums", "sft_data")
+"""Attributes that know their own state."""
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """Has a state that a training needs to go on, for `save_tree`."""
+
+    def state(self) -> dict[str, Any]:
+        """The state."""
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+
+
+def save_checkpoint(
+    algorithm: BaseAlgorithm, directory: str | Path, parts: Mapping[str, Stateful] | None = None
+) -> None:
+    """Save what an algorithm needs to go on, between two rollouts.
+
+    That is its weights (frozen ones left out), the optimizer, counters, the environment with the
+    texts that are not finished, whatever is remembered (replay buffer, sums, what is not logged
+    yet), and the state of all random generators. Nothing is drawn from those.
+
+    Args:
+        algorithm: Any algorithm of Stable-Baselines3 or of `agents`, in an environment of
+            `make_sb3_vec_env`.
+        directory: Gets `policy.safetensors`, `data.json` and `tensors.safetensors`.
+        parts: Others that have a state, such as callbacks, by names of your own.
+
+    Raises:
+        TypeError: If something has no state, such as an environment of another kind.
+    """
+    directory = Path(directory)
+    optimizer: Any = algorithm.policy.optimizer
+    env = algorithm.get_env()
+    assert env is not None
+    logger: Logger | None = getattr(algorithm, "_logger", None)
+    state = {
+        "format": FORMAT,
+        "algorithm": type(algorithm).__name__,
+        "counters": {n: getattr(algorithm, n) for n in _COUNTERS if _is_number(algorithm, n)},
+        "optimizer": optimizer.state_dict(),
+        "observations": algorithm._last_obs,
+        "episode_starts": algorithm._last_episode_starts,
+        "episodes": list(algorithm.ep_info_buffer or ()),
+        "successes": [float(success) for success in algorithm.ep_success_buffer or ()],
+        "environment": environment_state(env),
+        "own_parts": {n: part.state() for n, part in _own_parts(algorithm).items()},
+        "parts": {name: part.state() for name, part in (parts or {}).items()},
+        "logged": None if logger is None else _pending(logger),
+        "random": random_state(algorithm.action_space),
+    }
+    save_weights(algorithm.policy, directory / WEIGHTS)
+    save_tree(state, directory)
+
+
+def load_checkpoint(
+    algorithm: BaseAlgorithm, directory: str | Path, parts: Mapping[str, Stateful] | None = None
+) -> None:
+    """Let an algorithm that was made as the saved one was go on where that was.
+
+    Then call `learn(total_timesteps, reset_num_timesteps=False)`. Nothing is unpickled: files of
+    other people cannot run code. On the CPU of the same machine, what follows is what would have
+    been, to the last bit.
+
+    Args:
+        algorithm: Made with the same arguments, in an environment made with the same ones.
+        directory: Of `save_checkpoint`.
+        parts: As they were saved, to get their states back.
+
+    Raises:
+        FileNotFoundError: If there is no checkpoint.
+        ValueError: If it is damaged, or one of another algorithm, network or environment.
+    """
+    directory = Path(directory)
+    state = load_tree(directory)
+    saved, own = state.get("algorithm"), type(algorithm).__name__
+    if (state.get("format"), saved) != (FORMAT, own):
+        raise ValueError(
+            f"{directory} is a checkpoint of {saved} (format {state.get('format')}), and {own} "
+            f"(format {FORMAT}) was to go on with it. Make the algorithm that was saved."
+        )
+    optimizer: Any = algorithm.policy.optimizer
+    env = algorithm.get_env()
+    assert env is not None
+    load_weights(algorithm.policy, directory / WEIGHTS)
+    optimizer.load_state_dict(state["optimizer"])
+    for name, value in state["counters"].items():
+        setattr(algorithm, name, value)
+    algorithm._last_obs = state["observations"]
+    algorithm._last_episode_starts = state["episode_starts"]
+    algorithm.ep_info_buffer = deque(state["episodes"], algorithm._stats_window_size)
+    algorithm.ep_success_buffer = deque(state["successes"], algorithm._stats_window_size)
+    load_environment_state(env, state["environment"])
+    own_parts = _own_parts(algorithm)
+    for name, of_part in state["own_parts"].items():
+        own_parts[name].load_state(of_part)
+    for name, part in (parts or {}).items():
+        part.load_state(state["parts"].get(name, {}))
+    logger: Logger | None = getattr(algorithm, "_logger", None)
+    if logger is not None and state["logged"] is not None:
+        _log_again(logger, state["logged"])
+    load_random_state(state["random"], algorithm.action_space)
+
+
+def _is_number(algorithm: BaseAlgorithm, name: str) -> bool:
+    return isinstance(getattr(algorithm, name, None), (int, float, np.generic))
+
+
+def _own_parts(algorithm: BaseAlgorithm) -> dict[str, Stateful]:
+    parts = {name: getattr(algorithm, name, None) for name in _PARTS}
+    return {name: part for name, part in parts.items() if isinstance(part, Stateful)}
+
+
+def _pending(logger: Logger) -> dict[str, Any]:
+    """What was recorded and is not written yet: SB3 writes of an update after the next rollout."""
+    values = {n: v for n, v in logger.name_to_value.items() if _is_plain(v)}
+    return {
+        "values": values,
+        "counts": dict(logger.name_to_count),
+        # SB3's writers want one for each value, and for no other.
+        "excluded": {n: list(those) for n, those in logger.name_to_excluded.items() if n in values},
+    }
+
+
+def _log_again(logger: Logger, pending: Mapping[str, Any]) -> None:
+    logger.name_to_value.update(pending["values"])
+    logger.name_to_count.update(pending["counts"])
+    logger.name_to_excluded.update({n: tuple(those) for n, those in pending["excluded"].items()})
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, (int, float, str, np.generic))

@@ -1,0 +1,96 @@
+"""Saves checkpoints while a training goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from stable_baselines3.common.callbacks import BaseCallback
+
+from agents.checkpointing.algorithm import Stateful, save_checkpoint
+from agents.checkpointing.checkpoints import Checkpoints
+from agents.finite import first_non_finite
+
+_SHARE = 0.05
+"""Of the time of a training, at most so much is spent on saving it."""
+
+
+class Checkpoint(BaseCallback):
+    """Saves a training every so often, between an update and the rollout after it.
+
+    A training that goes on from there (`load_checkpoint`) is the one that was never stopped.
+    Large models are saved less often, so that it takes no more than a twentieth of the time.
+
+    Args:
+        checkpoints: Where they are kept.
+        every: Seconds between two of them, at least; 0 saves before every rollout.
+        parts: What else has a state, by name: the callbacks that remember something.
+
+    Attributes:
+        interrupted: Not empty if the training shall be saved at once, and stopped by a
+            `KeyboardInterrupt`: what `agents.interrupts` yields.
+    """
+
+    def __init__(
+        self,
+        checkpoints: Checkpoints,
+        every: float = 30.0,
+        parts: Mapping[str, Stateful] | None = None,
+    ) -> None:
+        super().__init__()
+        self._checkpoints = checkpoints
+        self._every = every
+        self._parts = dict(parts or {})
+        self._due = 0.0
+        self.interrupted: Sequence[int] = ()
+
+    def _on_training_start(self) -> None:
+        if self.num_timesteps:  # goes on from a checkpoint
+            self._due = time.monotonic() + self._every
+
+    def _on_rollout_start(self) -> None:
+        if self.interrupted or time.monotonic() >= self._due:
+            self.save()
+        if self.interrupted:
+            raise KeyboardInterrupt
+
+    def _on_step(self) -> bool:
+        return True
+
+    def save(self) -> Path:
+        """Save now; call it between two rollouts only.
+
+        Returns:
+            Where the checkpoint is.
+
+        Raises:
+            FloatingPointError: If a weight is a NaN or infinite.
+            OSError: If it cannot be written; the earlier ones are still there.
+        """
+        bad = first_non_finite(self.model.policy)
+        if bad is not None:
+            raise FloatingPointError(
+                f"the weights {bad!r} are no numbers after {self.model.num_timesteps:,} tokens; "
+                f"nothing is saved of them.{self._last_one}"
+            )
+        started = time.monotonic()
+        try:
+            saved = self._checkpoints.write(
+                self.model.num_timesteps,
+                lambda directory: save_checkpoint(self.model, directory, self._parts),
+            )
+        except OSError as error:
+            raise OSError(
+                f"the checkpoint after {self.model.num_timesteps:,} tokens could not be written "
+                f"({error.strerror or error}).{self._last_one}"
+            ) from error
+        now = time.monotonic()
+        self._due = now + (self._every and max(self._every, (now - started) / _SHARE))
+        return saved
+
+    @property
+    def _last_one(self) -> str:
+        """Which checkpoint there is, as the end of an error's message."""
+        latest = self._checkpoints.latest
+        return " There is none before it." if latest is None else f" The last one is {latest}."

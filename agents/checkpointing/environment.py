@@ -1,0 +1,63 @@
+"""The state of an SB3 vector environment, with that of the wrappers around it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecMonitor
+
+from agents.vec_env import VectorEnvBridge
+
+_RUNNING: dict[type[VecEnvWrapper], tuple[str, ...]] = {
+    VecMonitor: ("episode_returns", "episode_lengths", "episode_count"),
+}
+"""What a wrapper adds up, by its attributes."""
+
+
+def environment_state(env: VecEnv) -> dict[str, Any]:
+    """Where an environment is, between two steps.
+
+    Raises:
+        TypeError: If it cannot tell.
+    """
+    *wrappers, base = _layers(env)
+    running = [{name: getattr(wrapper, name) for name in _names(wrapper)} for wrapper in wrappers]
+    return {"wrappers": running, "base": base.state()}
+
+
+def load_environment_state(env: VecEnv, state: Mapping[str, Any]) -> None:
+    """Let an environment go on from such a state.
+
+    Raises:
+        TypeError: If it cannot.
+        ValueError: If it is the state of another environment.
+    """
+    *wrappers, base = _layers(env)
+    base.load_state(state["base"])
+    for wrapper, running in zip(wrappers, state["wrappers"], strict=True):
+        for name, value in running.items():
+            setattr(wrapper, name, np.copy(value) if isinstance(value, np.ndarray) else value)
+
+
+def _layers(env: VecEnv) -> Iterator[Any]:
+    """The wrappers, from the outermost on, and what they are around."""
+    while isinstance(env, VecEnvWrapper):
+        yield env
+        env = env.venv
+    if not isinstance(env, VectorEnvBridge):
+        raise TypeError(
+            f"{env} cannot say where it is, so that a training in it could not go on. Make the "
+            "environment with make_sb3_vec_env('TextGen-v0', n_envs)."
+        )
+    yield env
+
+
+def _names(wrapper: VecEnvWrapper) -> tuple[str, ...]:
+    if type(wrapper) not in _RUNNING:
+        raise TypeError(
+            f"{type(wrapper).__name__} cannot say what it has added up, so that a training could "
+            f"not go on in it. Only {', '.join(kind.__name__ for kind in _RUNNING)} can."
+        )
+    return _RUNNING[type(wrapper)]
