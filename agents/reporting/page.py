@@ -1,0 +1,275 @@
+"""One page that holds everything of some runs and loads nothing.
+
+Prompts and texts are a model's and a stranger's, so nobody knows what is in them. Jinja escapes
+what it puts on the page, the script puts texts there as text and never as HTML, and the policy
+lets no other script run and nothing be loaded, should either fail.
+
+The curves are drawn by plotly.js. Its Python package has the whole bundle only, 4.8 MB a page.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from agents.judging import intervals
+from agents.judging.intervals import Estimate
+from agents.reporting.curves import TRAINING, VALIDATION, Chart, charts, curve, points
+from agents.reporting.groups import Group, differing, group, worded
+from agents.reporting.run import Run
+from agents.reporting.token_texts import MOST_PAIRS, text_sets
+from textgym.rendering.transcript import NEGATIVE, NEUTRAL, POSITIVE, hex_color, printable
+
+
+def page(runs: Sequence[Run]) -> str:
+    """The report of one run or several, as HTML.
+
+    Args:
+        runs: One or more, each with another name.
+    """
+    groups = group(runs)
+    summaries = [_summary(run) for run in runs]
+    sections = _sections(groups, summaries)
+    most = max(MOST_PAIRS // len(runs), 8)
+    data = {
+        "groups": [each.name for each in groups],
+        "charts": [chart for section in sections for chart in section["charts"]],
+        "sets": [each for run in runs for each in text_sets(run, most)],
+    }
+    scripts = [_asset("curves.js"), _asset("texts.js")]
+    if data["charts"]:
+        plotly = (files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
+        scripts.insert(0, plotly)
+    template = _ENVIRONMENT.from_string(_asset("page.html"))
+    return template.render(
+        title=_title(runs),
+        reward=_reward(runs[0]),
+        summaries=summaries,
+        groups=groups,
+        sections=sections,
+        settings=_settings(runs),
+        style=Markup(_asset("style.css")),
+        colours={
+            name: hex_color(colour)
+            for name, colour in (("neg", NEGATIVE), ("neutral", NEUTRAL), ("pos", POSITIVE))
+        },
+        data=_embedded(data),
+        sets=data["sets"],
+        scripts=[Markup(script) for script in scripts],
+        policy=_policy(scripts),
+    )
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A run in a few words and numbers.
+
+    Attributes:
+        run: The run.
+        before: Mean score of the texts before training; None if they are not known.
+        after: The same after training.
+        gain: Mean of the gains, in pairs of the same prompt.
+        solved: Shares of texts that solve their tasks, before and after; None if nobody can tell.
+        kl: KL divergence from the model before training, nats a text; None if not measured.
+    """
+
+    run: Run
+    before: Estimate | None
+    after: Estimate | None
+    gain: Estimate | None
+    solved: tuple[float, float] | None
+    kl: float | None
+
+    @property
+    def repeat(self) -> str:
+        """The command that makes the run again."""
+        return f"textgym {self.run.command} --config {shlex.quote(str(self.run.path))}/config.yaml"
+
+    @property
+    def what(self) -> str:
+        """The prompts on which the run was judged, in a few words."""
+        return str(self.run.result.get("what") or self.run.texts.get("what") or "held-out prompts")
+
+
+def _summary(run: Run) -> Summary:
+    known_after = run.texts if run.has_ended else {}
+    before = list(known_after.get("before", run.before))
+    after = list(known_after.get("after", ()))
+    scores = [[text["score"] for text in texts] for texts in (before, after)]
+    successes = [[text.get("success") for text in texts] for texts in (before, after)]
+    known = all(after) and bool(after) and None not in [*successes[0], *successes[1]]
+    result = run.result if run.has_ended else {}
+    kl = [row["objective/kl"] for row in run.progress if "objective/kl" in row]
+    return Summary(
+        run,
+        _mean(scores[0], result.get("score_before")),
+        _mean(scores[1], result.get("score_after")),
+        _mean([b - a for a, b in zip(*scores, strict=False)], None),
+        (sum(successes[0]) / len(before), sum(successes[1]) / len(after)) if known else None,
+        kl[-1] if kl else None,
+    )
+
+
+def _mean(scores: Sequence[float], otherwise: float | None) -> Estimate | None:
+    if scores:
+        return intervals.mean(scores)
+    return None if otherwise is None else Estimate(otherwise)
+
+
+def _title(runs: Sequence[Run]) -> str:
+    titles = dict.fromkeys(map(_title_of_one, runs))
+    what = next(iter(titles)) if len(titles) == 1 else ""
+    many = f"{len(runs)} runs" if len(runs) > 1 else ""
+    return printable(": ".join(part for part in (what, many) if part))
+
+
+def _title_of_one(run: Run) -> str:
+    settings = run.settings
+    if run.command != "train":
+        return f"{run.command} of {worded(settings.get('model'))}"
+    return f"{str(settings.get('algo')).upper()} on {_named(settings.get('task'))}"
+
+
+def _reward(run: Run) -> str:
+    """The rewards of a run by name; as the log has them where the task brought its own."""
+    spec = run.settings.get("reward")
+    if spec is not None:
+        return printable(_named(spec))
+    logged = (column for row in run.progress[:1] for column in row)
+    parts = [
+        column.split("/", 1)[1].removesuffix("/mean")
+        for column in logged
+        if column.startswith("rewards/") and column.endswith("/mean")
+    ]
+    return printable(" + ".join(parts)) or "the task's own"
+
+
+def _named(spec: Any) -> str:
+    """A task or a reward in a word."""
+    return str(spec["name"]) if isinstance(spec, Mapping) and "name" in spec else worded(spec)
+
+
+def _sections(groups: Sequence[Group], summaries: Sequence[Summary]) -> list[dict[str, Any]]:
+    """Charts under their headings, JSON-able."""
+    shown = charts(groups)
+    marked = {chart.column for chart in shown} & {VALIDATION, TRAINING}
+    marked_column = VALIDATION if VALIDATION in marked else TRAINING
+    sections: dict[str, list[dict[str, Any]]] = {}
+    for chart in shown:
+        marks = _marks(groups, summaries) if chart.column == marked_column else []
+        sections.setdefault(chart.section, []).append(_chart(chart, groups, marks))
+    return [{"name": name, "charts": of_section} for name, of_section in sections.items()]
+
+
+def _marks(groups: Sequence[Group], summaries: Sequence[Summary]) -> list[dict[str, Any]]:
+    """Scores of the test prompts before and after training, means over the runs of a group."""
+    marks = []
+    for index, of_group in enumerate(groups):
+        judged = [
+            (each.before.value, each.after.value, each.run.texts.get("kept", each.run.timesteps))
+            for each in summaries
+            if each.run in of_group.runs and each.before and each.after
+        ]
+        if judged:
+            before, after, kept = (
+                sum(column) / len(judged) for column in zip(*judged, strict=True)
+            )
+            marks.append({"group": index, "x": [0, kept], "y": [_short(before), _short(after)]})
+    return marks
+
+
+def _chart(
+    chart: Chart, groups: Sequence[Group], marks: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """A chart with its curves, one for each group that logged it, JSON-able."""
+    curves = []
+    for index, of_group in enumerate(groups):
+        found = curve([points(run.progress, chart) for run in of_group.runs])
+        if found.timesteps:
+            numbers = {name: [_short(n) for n in getattr(found, name)] for name in _OF_CURVE}
+            curves.append({"group": index, "x": found.timesteps, "runs": found.runs, **numbers})
+    tests = "; diamonds: test prompts, before and after" if marks else ""
+    return {
+        "id": f"chart-{chart.column.replace('/', '-')}",
+        "title": printable(chart.title),
+        "note": chart.note + tests,
+        "curves": curves,
+        "marks": list(marks),
+    }
+
+
+_OF_CURVE = ("mean", "low", "high")
+
+
+def _short(number: float) -> float:
+    return float(f"{number:.6g}")
+
+
+def _settings(runs: Sequence[Run]) -> dict[str, Any]:
+    """All settings as rows of a table: those that differ or were chosen first, then the rest."""
+    differ = differing([run.settings for run in runs])
+    if len({run.settings.get("seed") for run in runs}) > 1:
+        differ.append("seed")
+    changed = {name for run in runs for name in run.about.get("changed", ())}
+    names = dict.fromkeys(name for run in runs for name in run.settings if name != "command")
+    first = [name for name in names if name in differ or name in changed]
+    return {
+        "known": all(run.about for run in runs),
+        "chosen": [_setting(name, runs, name in differ) for name in first],
+        "rest": [_setting(name, runs, False) for name in names if name not in first],
+    }
+
+
+def _setting(name: str, runs: Sequence[Run], differs: bool) -> dict[str, Any]:
+    values = [_value(name, run) for run in runs]
+    return {"name": name, "values": values if differs else values[:1], "differs": differs}
+
+
+def _value(name: str, run: Run) -> str:
+    if name not in run.settings:
+        return "not taken"
+    value = run.settings[name]
+    settled = run.about.get("settled", {})
+    if value is None and name in settled:
+        return f"{worded(settled[name])} (the algorithm's)"
+    return printable(worded(value))
+
+
+def signed(number: float) -> str:
+    """A score or a gain, with its sign."""
+    return f"{number:+.3f}".replace("-", "−")  # noqa: RUF001  # a minus as wide as the plus
+
+
+def _asset(name: str) -> str:
+    return (files("agents.reporting") / "assets" / name).read_text(encoding="utf-8")
+
+
+def _embedded(data: Any) -> Markup:
+    """JSON that may stand in a script element: nothing in it ends or begins one."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("<", "\\u003c").replace("&", "\\u0026"))
+
+
+def _policy(scripts: Sequence[str]) -> str:
+    digests = (hashlib.sha256(script.encode()).digest() for script in scripts)
+    allowed = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; "
+        "img-src data: blob:; base-uri 'none'; form-action 'none'"
+    )
+
+
+_ENVIRONMENT = Environment(
+    autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+)
+_ENVIRONMENT.filters["signed"] = signed
+_ENVIRONMENT.filters["words"] = lambda spec: printable(_named(spec))
