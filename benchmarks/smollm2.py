@@ -10,6 +10,7 @@ quarter of an hour. `--device cuda --total-timesteps 400_000` does the same with
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import shlex
@@ -28,6 +29,7 @@ from agents.judging.config import EvalConfig
 from agents.judging.judge import Judgement, evaluate_models
 from agents.train import train
 from textgym.files import atomic_write
+from textgym.rendering import Transcript, to_html
 
 RESULTS = Path(__file__).parent / "results"
 COMMAND = """\
@@ -73,14 +75,27 @@ def main() -> None:
         )
         for source, target in (
             (output / "curves.png", "smollm2_curves.png"),
-            (output / "samples.html", "smollm2_samples.html"),
             (Path(directory, "eval", "eval.csv"), "smollm2.csv"),
         ):
             shutil.copyfile(source, RESULTS / target)
+        atomic_write(RESULTS / "smollm2_samples.html", _samples(output / "texts.json"))
     # The run's directory may be a temporary one: it is the trained model all the same.
     csv = (RESULTS / "smollm2.csv").read_text(encoding="utf-8")
     atomic_write(RESULTS / "smollm2.csv", csv.replace(str(output), "trained"))
     atomic_write(RESULTS / "smollm2.md", _report(config, seconds, judgements))
+
+
+def _samples(path: Path) -> str:
+    """The test prompts before and after, as a page of a size for a repository."""
+    texts = json.loads(path.read_text(encoding="utf-8"))
+    pairs = zip(texts["before"], texts["after"], strict=True)
+    transcripts = [
+        Transcript(text["prompt"], text["pieces"], text["rewards"])
+        for pair in pairs
+        for text in pair
+    ]
+    labels = ["Before", "After"] * len(texts["before"])
+    return to_html(transcripts, title=f"{texts['what']}, before and after training", labels=labels)
 
 
 def _report(config: RunConfig, seconds: float, judgements: Sequence[Judgement]) -> str:

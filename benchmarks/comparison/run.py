@@ -13,10 +13,10 @@ import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents import TokenPPO, TransformerPolicy, make_sb3_vec_env
-from agents.callbacks import EpisodeCollector
 from agents.config import RunConfig
 from agents.episodes import Episode
 from agents.evaluation import evaluate
+from agents.watching import EpisodeCollector
 from comparison import rewards, setup, tasks
 from comparison.warm_start import model_for
 
