@@ -1,9 +1,12 @@
-"""What the README shows must run."""
+"""What the README and the guides show must run, and what they list must be all there is."""
 
 from __future__ import annotations
 
 import re
+import shlex
 import sys
+from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,60 +15,73 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parents[1]
+GUIDES = ROOT / ".docs" / "pages" / "guides"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in [ROOT / "README.md", *sorted(GUIDES.glob("*.md"))]
+}
+TEXT = "\n".join(PAGES.values())
 
 
-def test_the_script_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    script = next(block for block in BLOCKS if "evaluate_policy" in block)
-    # Less of the same: the lengths are all that differ from what the README shows.
-    shorter = {"n_steps=256": "n_steps=64", "2_048": "64", "episodes=20": "episodes=2"}
-    for shown, short in shorter.items():
-        assert shown in script
-        script = script.replace(shown, short)
-    torch.set_num_threads(1)
-    exec(script, {})
-    assert "ep_rew_mean" in capsys.readouterr().out
+def blocks(language: str, text: str = TEXT) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
-@pytest.mark.parametrize("algorithm", ["PPO", "TokenPPO"])
-def test_both_run_with_texts_side_by_side(algorithm: str) -> None:
-    blocks = [b for b in BLOCKS if f"model = {algorithm}(" in b and "model.learn(1_024)" in b]
-    (script,) = blocks
-    shorter = {
+BLOCKS = blocks("python")
+SHORTER = {
+    "evaluate_policy": {"n_steps=256": "n_steps=64", "2_048": "64", "episodes=20": "episodes=2"},
+    "model.learn(1_024)": {
         '"TextGen-v0", 16': '"TextGen-v0", 2',
         "n_steps=64": "n_steps=8",
         "=256": "=16",
         "1_024": "16",
-    }
-    for shown, short in shorter.items():
-        assert shown in script
-        script = script.replace(shown, short)
+    },
+    "GRPO(": {'"TextGen-v0", 64': '"TextGen-v0", 8', "4_096": "16"},
+    '"gpt2"': {'"gpt2"': '"builtin"', "n_envs=64": "n_envs=2"},  # nothing is downloaded
+    "envs = gym.make_vec": {"num_envs=64": "num_envs=4", "(64,)": "(4,)"},
+}
+"""Less of the same, by what is in a block: the lengths are all that differ from what is shown."""
+
+
+@pytest.mark.parametrize("script", [block for block in BLOCKS if "class Riddles" not in block])
+def test_the_scripts_run(script: str, capsys: pytest.CaptureFixture[str]) -> None:
+    import gymnasium as gym
+
+    for mark, shorter in SHORTER.items():
+        if mark in script:
+            for shown, short in shorter.items():
+                assert shown in script
+                script = script.replace(shown, short)
     torch.set_num_threads(1)
-    names: dict[str, Any] = {}
+    names: dict[str, Any] = {"gym": gym}  # which an earlier block of the page has imported
     exec(script, names)
-    assert type(names["model"]).__name__ == algorithm
-    assert names["model"].num_timesteps == 16
+    if "model.learn(" in script:
+        assert names["model"].num_timesteps >= 16
+        algorithm = re.search(r"model = (\w+)\(", script)
+        assert algorithm is not None
+        assert type(names["model"]).__name__ == algorithm[1]
+    if "verbose=1" in script:
+        assert "ep_rew_mean" in capsys.readouterr().out
 
 
-def test_groups_run() -> None:
-    (script,) = [block for block in BLOCKS if "GRPO(" in block]
-    shorter = {'"TextGen-v0", 64': '"TextGen-v0", 8', "4_096": "16"}
-    for shown, short in shorter.items():
-        assert shown in script
-        script = script.replace(shown, short)
-    torch.set_num_threads(1)
-    names: dict[str, Any] = {}
-    exec(script, names)
-    assert names["model"].num_timesteps >= 16
+def test_both_ways_of_training_are_shown() -> None:
+    for mark in SHORTER:
+        assert any(mark in block for block in BLOCKS), mark
+    side_by_side = [block for block in BLOCKS if "model.learn(1_024)" in block]
+    assert [re.findall(r"model = (\w+)\(", block) for block in side_by_side] == [
+        ["PPO"],
+        ["TokenPPO"],
+    ]
 
 
-def test_the_table_has_every_algorithm() -> None:
+def test_the_tables_have_every_algorithm() -> None:
     from agents.algorithms.by_name import ALGORITHMS
 
-    table = README.partition("| algorithm |")[2].partition("\n\n")[0]
-    named = set(re.findall(r"^\| `(\S+)`", table, re.MULTILINE))
-    assert named == {name for name, algorithm in ALGORITHMS.items() if not algorithm.is_stock}
+    ours = {name for name, algorithm in ALGORITHMS.items() if not algorithm.is_stock}
+    for page in ("README.md", ".docs/pages/guides/algorithms.md"):
+        table = PAGES[page].partition("| algorithm |")[2].partition("\n\n")[0]
+        assert set(re.findall(r"^\| `(\S+)`", table, re.MULTILINE)) == ours
 
 
 def test_the_stages_of_a_pipeline_are_understood(
@@ -73,7 +89,7 @@ def test_the_stages_of_a_pipeline_are_understood(
 ) -> None:
     from agents.pipeline import read_pipeline
 
-    (text,) = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    (text,) = blocks("yaml")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a.txt").write_text("A text.\n\nAnother.\n")
@@ -83,7 +99,7 @@ def test_the_stages_of_a_pipeline_are_understood(
 
 
 def test_every_figure_is_filled_in() -> None:
-    assert not re.findall(r"@[A-Z0-9]+@|README_", README)
+    assert not re.findall(r"@[A-Z0-9]+@|README_", TEXT)
 
 
 def test_the_task_of_ones_own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,18 +119,59 @@ def test_the_task_of_ones_own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert info["score"] == pytest.approx(0.98)
 
 
-def test_the_reward_blocks_run() -> None:
-    import gymnasium as gym
+COMMANDS = [
+    line
+    for block in blocks("bash")
+    for line in re.sub(r"\\\n|,\n", lambda joint: joint[0].strip("\\\n") + " ", block).splitlines()
+    if "textgym " in line
+]
 
-    wanted = ("text.count", "reward = {", "as_trl")
-    rewards = [block for block in BLOCKS if any(part in block for part in wanted)]
-    assert len(rewards) == 5
-    for block in rewards:
-        exec(block, {"gym": gym})
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_the_commands_are_understood(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every option of a command that is shown exists, and takes the value that it is given."""
+    import tyro
+
+    from agents import cli
+    from agents.config import RunConfig
+    from agents.run_file import save_config
+
+    words = shlex.split(line.rpartition(".venv/bin/textgym ")[2], comments=True)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "templates.txt").write_text("{prompt}\n")
+    for option, place in pairwise(words):
+        if option in ("--resume", "--config"):
+            file = Path(place, *["config.yaml"] * (option == "--resume"))
+            file.parent.mkdir(parents=True, exist_ok=True)
+            save_config(RunConfig(), file)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    understood = []
+
+    def parse(kind: Callable[..., Any], **options: Any) -> None:
+        if isinstance(kind, type):
+            understood.append(real(kind, **options))
+        else:  # calls what it is about, so that it is enough to bind it
+            understood.append(options["args"])
+        raise Understood
+
+    real = tyro.cli
+    monkeypatch.setattr(tyro, "cli", parse)
+    if words[0] == "list":
+        cli.list_names(words[1:])
+        return
+    with pytest.raises(Understood):
+        cli.COMMANDS[words[0]](words[1:])
+    assert understood
+
+
+class Understood(Exception):  # noqa: N818  # it is what the test above waits for
+    """The command line was read, and nothing has begun."""
 
 
 def test_the_map_names_what_is_there() -> None:
-    listing = re.search(r"## Map\n\n```\n(.*?)```", README, re.DOTALL)
+    listing = re.search(r"```\n(.*?)```", PAGES[".docs/pages/guides/map.md"], re.DOTALL)
     assert listing is not None
     folder = ""
     for line in listing[1].splitlines():
@@ -132,14 +189,15 @@ def test_the_recipe_is_the_one_that_was_measured() -> None:
     names: dict[str, str] = {}
     exec(command[0], names)
     results = (ROOT / "benchmarks" / "results" / "smollm2.md").read_text(encoding="utf-8")
-    assert names["COMMAND"] in README
+    assert names["COMMAND"] in PAGES[".docs/pages/guides/model.md"]
     assert names["COMMAND"] in results
 
 
 def test_every_task_is_in_the_table() -> None:
     from textgym import tasks
 
-    table = README[README.index("| task | prompt") : README.index("What is trained on, chosen")]
+    page = PAGES[".docs/pages/guides/data.md"]
+    table = page[page.index("| task | prompt") : page.index("What is trained on, chosen")]
     first = [line.partition("|")[2].partition("|")[0] for line in table.splitlines()]
     assert set(re.findall(r"`(\w+)`", " ".join(first))) == set(tasks.names())
 
@@ -147,5 +205,21 @@ def test_every_task_is_in_the_table() -> None:
 def test_every_reward_is_in_the_table() -> None:
     from textgym import rewards
 
-    table = README[README.index("## Rewards") : README.index("`textgym list rewards` shows")]
+    page = PAGES[".docs/pages/guides/rewards.md"]
+    table = page[page.index("| what is paid") : page.index("`textgym list rewards` shows")]
     assert set(re.findall(r"`(\w+)`", table)) == set(rewards.names())
+
+
+def test_every_guide_is_named_in_the_readme_and_in_the_navigation() -> None:
+    navigation = (ROOT / ".docs" / "mkdocs.yml").read_text(encoding="utf-8")
+    for path in GUIDES.glob("*.md"):
+        assert f"(.docs/pages/guides/{path.name})" in README
+        assert f"- guides/{path.name}\n" in navigation
+
+
+def test_links_to_files_lead_somewhere() -> None:
+    """The site's build follows all links; this is about them as GitHub has them."""
+    for page, text in PAGES.items():
+        prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", prose):
+            assert ((ROOT / page).parent / target).exists(), f"{page}: {target}"
