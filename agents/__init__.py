@@ -9,19 +9,30 @@ if TYPE_CHECKING:
     from agents.algorithms.ppo import TokenPPO
     from agents.algorithms.reinforce import Reinforce
     from agents.algorithms.rloo import RLOO
+    from agents.health.check import HealthCheck
+    from agents.health.diverged import Diverged
+    from agents.loggers import WandbLog
     from agents.maskable_policy import MaskableTransformerPolicy
     from agents.policy import TransformerPolicy
     from agents.q_policy import TransformerQPolicy
     from agents.replay import TokenReplayBuffer
     from agents.supervised.demonstrations import Demonstrations
     from agents.vec_env import VectorEnvBridge, make_sb3_vec_env
+    from agents.watching import EpisodeCallback, LiveView, RewardLog, SampleLog, SamplePictures
 
 _HOME = {
     "Demonstrations": "agents.supervised.demonstrations",
+    "Diverged": "agents.health.diverged",
+    "EpisodeCallback": "agents.watching",
     "GRPO": "agents.algorithms.grpo",
+    "HealthCheck": "agents.health.check",
+    "LiveView": "agents.watching",
     "MaskableTransformerPolicy": "agents.maskable_policy",
     "RLOO": "agents.algorithms.rloo",
     "Reinforce": "agents.algorithms.reinforce",
+    "RewardLog": "agents.watching",
+    "SampleLog": "agents.watching",
+    "SamplePictures": "agents.watching",
     "TokenA2C": "agents.algorithms.a2c",
     "TokenDQN": "agents.algorithms.dqn",
     "TokenPPO": "agents.algorithms.ppo",
@@ -29,6 +40,7 @@ _HOME = {
     "TransformerPolicy": "agents.policy",
     "TransformerQPolicy": "agents.q_policy",
     "VectorEnvBridge": "agents.vec_env",
+    "WandbLog": "agents.loggers",
     "make_sb3_vec_env": "agents.vec_env",
 }
 
@@ -36,8 +48,15 @@ __all__ = [
     "GRPO",
     "RLOO",
     "Demonstrations",
+    "Diverged",
+    "EpisodeCallback",
+    "HealthCheck",
+    "LiveView",
     "MaskableTransformerPolicy",
     "Reinforce",
+    "RewardLog",
+    "SampleLog",
+    "SamplePictures",
     "TokenA2C",
     "TokenDQN",
     "TokenPPO",
@@ -45,6 +64,7 @@ __all__ = [
     "TransformerPolicy",
     "TransformerQPolicy",
     "VectorEnvBridge",
+    "WandbLog",
     "make_sb3_vec_env",
 ]
 

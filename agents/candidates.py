@@ -59,7 +59,7 @@ def find(name: str) -> Candidate:
         ValueError: If a run's settings cannot be read.
     """
     path = Path(name).expanduser()
-    if name in models.names() or not path.is_dir():
+    if not name or name in models.names() or not path.is_dir():
         return Candidate(name, name)
     run = RunDirectory(path)
     if run.config.is_file():

@@ -186,6 +186,16 @@ def prompts(arguments: list[str]) -> None:
     search_prompts(tyro.cli(PromptsConfig, prog="textgym prompts", args=arguments))
 
 
+def report(arguments: list[str]) -> None:
+    """Make one page of runs: curves, texts token by token, settings."""
+    import tyro
+
+    from agents.reporting.command import ReportConfig
+    from agents.reporting.command import report as run
+
+    run(tyro.cli(ReportConfig, prog="textgym report", args=arguments))
+
+
 def list_names(arguments: list[str]) -> None:
     """Show what goes by name; `textgym list rewards NAME` tells all about one."""
     section, *names = arguments or [""]
@@ -275,6 +285,7 @@ DOCUMENTATION: dict[str, Callable[[str], str]] = {
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "train": train,
+    "report": report,
     "sft": sft,
     "eval": evaluate,
     "sample": sample,

@@ -163,8 +163,18 @@ class RunConfig:
     to write and to pay."""
     eval_prompts: int = 64
     """Validation prompts, and test prompts on which the model is judged before and after."""
+    checkpoint_every: float = 30.0
+    """Seconds between two checkpoints, with which --resume goes on; more where saving takes long,
+    and 0 for one before every rollout. They never change the result."""
+    keep_checkpoints: int = 2
+    """How many of them are kept, the newest."""
     device: str = "auto"
     """"auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", "mps"."""
+    loggers: tuple[str, ...] = ("tensorboard",)
+    """Where figures go beside progress.csv: any of tensorboard, wandb, stdout, json, log, or
+    package.module:KVWriterClass for a writer of your own; none for none of them."""
+    quiet: bool = False
+    """Print only warnings, errors and the result."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "templates", as_templates(self.templates))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from agents import schedules
 from agents.algorithms.by_name import ALGORITHMS
+from agents.algorithms.settings import MOST_SEED
 from agents.recurrent.make import check_backbone
+from agents.typed import check_types
 
 if TYPE_CHECKING:
     from agents.config import RunConfig
@@ -49,8 +53,10 @@ def check_settings(config: RunConfig) -> None:
     """Raise if a setting is out of its range, or does not go with another.
 
     Raises:
+        TypeError: If it is of another type.
         ValueError: With the value, what was expected, and the cure.
     """
+    check_types(config)
     _check_numbers(config)
     _check_schedules(config)
     for name in ("lora_alpha", "lora_targets"):
@@ -79,13 +85,19 @@ def foreign_settings(config: RunConfig) -> list[str]:
 
 
 def _check_numbers(config: RunConfig) -> None:
+    for field in fields(config):
+        value = getattr(config, field.name)
+        # No limit to the norm of a gradient is none; anything else would be no number soon.
+        if isinstance(value, float) and field.name not in {"max_grad_norm", *SCHEDULES}:
+            _check(field.name, value, math.isfinite(value), "a finite number")
     for name in _ABOVE_ZERO:
         value = getattr(config, name)
         _check(name, value, value is None or value > 0, "above 0")
     for name in _COUNTS:
         value = getattr(config, name)
         _check(name, value, value is None or value == int(value), "a whole number")
-    for name in ("seed", "vf_coef", "top_k", "learning_starts", "kl_coef", "eval_every"):
+    _check("seed", config.seed, 0 <= config.seed <= MOST_SEED, f"from 0 to {MOST_SEED}")
+    for name in ("vf_coef", "top_k", "learning_starts", "kl_coef", "eval_every"):
         value = getattr(config, name)
         _check(name, value, value is None or value >= 0, "0 or above")
     for name in ("gamma", "gae_lambda", "sft_coef"):

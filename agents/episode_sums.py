@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,14 @@ class EpisodeSums:
     def __init__(self, num_envs: int) -> None:
         self._running: dict[str, NDArray[np.float64]] = {}
         self._num_envs = num_envs
+
+    def state(self) -> dict[str, Any]:
+        """The sums of the episodes that go on, float64 (n,) by name."""
+        return {name: running.copy() for name, running in self._running.items()}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from such sums."""
+        self._running = {name: running.copy() for name, running in state.items()}
 
     def begin(self, rows: NDArray[np.bool_]) -> None:
         """Forget what is known of rows, bool (n,), whose episodes were left for new ones."""

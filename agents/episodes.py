@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -101,3 +102,20 @@ class EpisodeRecorder:
             )
             self._tokens[row], self._rewards[row] = [], []
         return ended
+
+    def state(self) -> dict[str, Any]:
+        """The episodes that have not ended, JSON-able: "tokens" and "rewards" of each row."""
+        return copy.deepcopy({"tokens": self._tokens, "rewards": self._rewards})
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on with the episodes of such a state.
+
+        Raises:
+            ValueError: If it is of another number of rows.
+        """
+        if len(state["tokens"]) != len(self._tokens):
+            raise ValueError(
+                f"the state has {len(state['tokens'])} rows, and there are {len(self._tokens)}; "
+                "go on with as many environments as before."
+            )
+        self._tokens, self._rewards = copy.deepcopy((state["tokens"], state["rewards"]))

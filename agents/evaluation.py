@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from agents.language_policy import LanguagePolicy
 from agents.rollout import Rollout
 from agents.sampler import Sampler
 from agents.vec_env import make_sb3_vec_env
+from textgym.process import TextProcess
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,12 @@ class Written:
         contexts: Where its tokens do not go on from the ones before them, the index of the first
             of them and the token ids that stood before it, int32 (c,): the prompt before token 0,
             and the whole dialogue so far where an environment answered.
+        components: What each reward paid for each token, weight included, by name.
     """
 
     episode: Episode
     contexts: list[tuple[int, NDArray[np.int32]]]
+    components: Mapping[str, list[float]] = field(default_factory=dict)
 
 
 def evaluate(
@@ -61,7 +64,7 @@ def evaluate(
     env = make_sb3_vec_env("TextGen-v0", rows or len(prompts), env_kwargs=env_kwargs)
     written = write(policy, env, prompts, seed=seed, deterministic=deterministic)
     env.close()
-    return [each.episode for each in written]
+    return episodes(written)
 
 
 def write(
@@ -113,6 +116,8 @@ def _write_portion(
     observations = env.reset()
     assert isinstance(observations, dict)
     contexts = [[(0, _context(observations, row))] for row in range(len(prompts))]
+    process: TextProcess = env.get_attr("process", indices=[0])[0]
+    components: list[dict[str, list[float]]] = [{} for _ in prompts]
     episodes: dict[int, Episode] = {}
     rollout = Rollout(Sampler(policy, env.num_envs), env, observations, deterministic=deterministic)
     rollout.leave_out(rows >= len(prompts))
@@ -120,6 +125,10 @@ def _write_portion(
     while len(episodes) < len(prompts):
         step = rollout.step()
         steps += 1
+        # SB3's infos tell of the ends of episodes alone.
+        for name, amounts in process.reward.components.items():
+            for row, amount in zip(step.rows.tolist(), amounts.tolist(), strict=True):
+                components[row].setdefault(name, []).append(amount)
         # What an environment begins next in rows that ended is not wanted.
         episodes.update(
             recorder.add(step.actions, step.rewards, step.dones, step.infos, rows=step.rows)
@@ -128,13 +137,18 @@ def _write_portion(
             if row not in episodes:
                 contexts[row].append((steps, _context(step.new_observations, row)))
         rollout.leave_out(step.dones)
-    return [Written(episodes[row], contexts[row]) for row in range(len(prompts))]
+    return [Written(episodes[row], contexts[row], components[row]) for row in range(len(prompts))]
 
 
 def _context(observations: Mapping[str, NDArray[Any]], row: int) -> NDArray[np.int32]:
     length = int(observations["attention_mask"][row].sum())
     context: NDArray[np.int32] = observations["input_ids"][row, :length].astype(np.int32)
     return context
+
+
+def episodes(written: Sequence[Written]) -> list[Episode]:
+    """Texts without what their policies had before them."""
+    return [each.episode for each in written]
 
 
 def mean_score(episodes: Sequence[Episode]) -> float:

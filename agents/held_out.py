@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from agents.config import RunConfig
 from agents.episodes import Episode
-from agents.evaluation import evaluate
+from agents.evaluation import Written, episodes, write
 from agents.examples import first_examples
 from agents.language_policy import LanguagePolicy
+from agents.vec_env import make_sb3_vec_env
 from textgym.rendering.transcript import count
 from textgym.tasks.base import Task
 
@@ -42,6 +43,12 @@ class HeldOut:
     def __call__(
         self, policy: LanguagePolicy, templates: Sequence[str] | None = None
     ) -> list[Episode]:
+        """What came out of `write`, without what the policy had before it."""
+        return episodes(self.write(policy, templates))
+
+    def write(
+        self, policy: LanguagePolicy, templates: Sequence[str] | None = None
+    ) -> list[Written]:
         """One text for each of the prompts, at the temperature of the end of the run.
 
         Args:
@@ -50,6 +57,8 @@ class HeldOut:
         """
         chosen = {} if templates is None else {"templates": templates}
         prompts = [{"prompt_index": index} for index in range(self.count)]
-        env_kwargs = {**self._env_kwargs, **chosen}
+        env = make_sb3_vec_env("TextGen-v0", self._rows, env_kwargs={**self._env_kwargs, **chosen})
         with policy.at_temperature(self._temperature):
-            return evaluate(policy, env_kwargs, prompts, rows=self._rows, seed=self._seed)
+            written = write(policy, env, prompts, seed=self._seed)
+        env.close()
+        return written

@@ -5,16 +5,27 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 
+def to_standard_error(message: str) -> None:
+    """Write a line past whatever Python has in its buffers, as a signal handler must."""
+    os.write(2, f"\n{message}\n".encode())
+
+
 @contextmanager
-def interrupts() -> Iterator[list[int]]:
+def interrupts(
+    what: str = "Stopping after this step", tell: Callable[[str], None] = to_standard_error
+) -> Iterator[list[int]]:
     """Ctrl-C fills the list that is yielded, so that a step ends whole; a second one stops it.
 
-    The first says so on standard error.
+    The first says so.
+
+    Args:
+        what: What is done about the first.
+        tell: Says it. It must not print: the signal may come while something else is printed.
     """
     received: list[int] = []
 
@@ -22,8 +33,7 @@ def interrupts() -> Iterator[list[int]]:
         received.append(number)
         if len(received) > 1:
             raise KeyboardInterrupt
-        # Not by print: the signal may come while something else is being printed.
-        os.write(2, b"\nStopping after this step; Ctrl-C again to stop now.\n")
+        tell(f"{what}; Ctrl-C again to stop now.")
 
     if threading.current_thread() is not threading.main_thread():
         yield received  # Python delivers signals to the main thread only.

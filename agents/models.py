@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, TypeAlias
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from agents.adapters import ADAPTER_CONFIG, base_of, take_out_adapter
@@ -42,10 +44,12 @@ def load_model(source: str | Path) -> nn.Module:
     Raises:
         FileNotFoundError: If there is no such model, or none that its adapter was trained on.
         TypeError: If it is a model of another kind.
+        ValueError: If its files cannot be read.
         MissingExtra: If a package is needed for it, such as PEFT for an adapter.
     """
     directory = model_directory(source)
     if directory is None:
+        _check_reachable(str(source))
         try:
             model = _from_pretrained(str(source))
         except OSError as error:
@@ -55,6 +59,17 @@ def load_model(source: str | Path) -> nn.Module:
     if has_adapter(model):
         _switch_adapter(model, True)  # transformers loads it frozen
     return model
+
+
+def _check_reachable(hub_id: str) -> None:
+    """Raise at once if the hub gives no such model: transformers would try for a minute."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        snapshot_download(hub_id, allow_patterns=["config.json", ADAPTER_CONFIG])
+    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError) as error:
+        raise FileNotFoundError(not_found(hub_id)) from error
 
 
 def model_source(model: ModelSpec) -> str | None:
@@ -136,8 +151,14 @@ def _from_pretrained(location: str) -> nn.Module:
     from transformers import AutoModelForCausalLM
 
     _check_causal(location)
-    with no_progress_bars():
-        model = AutoModelForCausalLM.from_pretrained(location, dtype=torch.float32)
+    try:
+        with no_progress_bars():
+            model = AutoModelForCausalLM.from_pretrained(location, dtype=torch.float32)
+    except (SafetensorError, UnpicklingError) as error:
+        raise ValueError(
+            f"the weights in {location} cannot be read: {error}. Copy or save them again, as "
+            "safetensors."
+        ) from error
     assert isinstance(model, nn.Module)
     return model
 
@@ -149,7 +170,9 @@ def _check_causal(location: str) -> None:
 
     Raises:
         TypeError: If it is of another kind.
+        ValueError: If its configuration cannot be read.
     """
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -162,6 +185,8 @@ def _check_causal(location: str) -> None:
         config: Any = AutoConfig.from_pretrained(location)
     except OSError:  # an adapter on the hub, or nothing; loading tells which
         return
+    except StrictDataclassError as error:
+        raise ValueError(f"the config.json of {location!r} cannot be read: {error}.") from error
     kind = type(config)
     decodes = getattr(config, "is_decoder", False) or getattr(config, "causal", False)
     if config.is_encoder_decoder:
@@ -192,6 +217,7 @@ def with_lora(model: nn.Module, lora: bool | Mapping[str, Any]) -> nn.Module:
 
     Raises:
         MissingExtra: If PEFT is not installed.
+        TypeError: If `lora` is neither True nor a mapping.
         ValueError: If the model has an adapter already, is a recurrent network, or an argument is
             refused.
     """
@@ -207,6 +233,8 @@ def with_lora(model: nn.Module, lora: bool | Mapping[str, Any]) -> nn.Module:
     peft = require("peft", extra="lora", wanted_by="lora")
     if has_adapter(model):
         raise ValueError("the model has an adapter already, which is trained on; leave lora out.")
+    if not isinstance(lora, (bool, Mapping)):
+        raise TypeError(f"lora is True or a dict, such as {{'r': 8}}, got {lora!r}.")
     arguments = {} if lora is True else dict(lora or {})
     unknown = arguments.keys() - {field.name for field in fields(peft.LoraConfig)}
     if unknown:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -33,7 +33,7 @@ from agents.devices import known_device
 from agents.pretraining import PretrainConfig, pretrain
 from agents.pretraining.config import FREE_TO_CHANGE as FREE_IN_PRETRAINING
 from agents.pretraining.corpus import read_corpus, split_documents
-from agents.pretraining.trainer import CHECKPOINT
+from agents.pretraining.trainer import checkpoints_of
 from agents.run_directory import RunDirectory
 from agents.run_file import FREE_TO_CHANGE, as_config, read_settings
 from agents.supervised.config import SFTConfig
@@ -44,8 +44,8 @@ from agents.train import train
 from agents.wording import say
 from textgym import RewardError, rewards, tasks
 from textgym.files import atomic_write
-from textgym.models import model_directory
 from textgym.registry import did_you_mean
+from textgym.tokenizer import Tokenizer
 
 COPY = "pipeline.yaml"
 """What the file is called in the output."""
@@ -109,7 +109,7 @@ class Stage:
     def done(self) -> bool:
         """Whether it is over."""
         if self.command == "pretrain":  # which leaves a record at every look
-            return self._record.is_file() and not (self.directory / CHECKPOINT).exists()
+            return self._record.is_file() and checkpoints_of(self.directory).latest is None
         return self._record.is_file()
 
     def reached(self) -> Reached:
@@ -183,7 +183,7 @@ def read_pipeline(file: Path) -> tuple[Path, list[Stage]]:
         if key not in ("output", "stages"):
             raise ValueError(f"{file}: no setting {key!r}; {did_you_mean(str(key), _KEYS)}.")
     output, given = settings.get("output"), settings.get("stages")
-    if not isinstance(output, str):
+    if not isinstance(output, str) or not output:
         raise ValueError(f"{file}: output is a directory, such as runs/pipeline, got {output!r}.")
     if not isinstance(given, list) or not given:
         raise ValueError(
@@ -231,7 +231,7 @@ def _stage(item: Any, where: str, output: Path, number: int, before: Path | None
 
 def _check_unchanged(output: Path, stages: Sequence[Stage]) -> None:
     """Raise if a stage that has begun had other settings, or if the output is something else."""
-    if output.is_file():
+    if output.exists() and not output.is_dir():
         raise ValueError(f"output {output} is a file; give a directory.")
     copy = output / COPY
     if not copy.is_file():
@@ -268,7 +268,7 @@ def _check(stage: Stage, directories: Sequence[Path]) -> None:
         _STAGES[stage.command].check(stage.config)
         model = getattr(stage.config, "model", None)
         if model is not None and Path(model) not in directories:
-            model_directory(find(model).source)
+            Tokenizer.from_pretrained(find(model).source)  # quickly, and also from the hub
     except (TypeError, ValueError, OSError) as error:
         raise StageError(f"{stage.where}: {error}") from error
 
@@ -289,28 +289,18 @@ def _check_train(config: RunConfig) -> None:
 
 
 def _pretrain(stage: Stage, console: Console) -> None:
-    going_on = (stage.directory / CHECKPOINT).exists()
+    going_on = checkpoints_of(stage.directory).latest is not None
     pretrain(replace(stage.config, resume=going_on), console)
 
 
 def _sft(stage: Stage, console: Console) -> None:
     run = RunDirectory(stage.directory)
-    sft(stage.config, console, resume=_goes_on(run, [run.config, run.state]))
+    sft(stage.config, console, resume=run.config.is_file())
 
 
 def _train(stage: Stage, console: Console) -> None:
     run = RunDirectory(stage.directory)
-    train(stage.config, console, resume=_goes_on(run, [run.config, run.before, run.checkpoint]))
-
-
-def _goes_on(run: RunDirectory, needed: Iterable[Path]) -> bool:
-    """Whether a run was stopped and can go on; one that was stopped too early begins anew."""
-    if all(path.is_file() for path in needed):
-        return True
-    if run.config.is_file():
-        run.forget_after(0)
-        run.config.unlink()
-    return False
+    train(stage.config, console, resume=run.config.is_file())
 
 
 def _pretrained(record: Mapping[str, Any]) -> Reached:

@@ -14,6 +14,7 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor, nn
 
 from agents.backbone import Backbone, DType, NextToken
+from agents.health.causes import in_distribution
 from agents.language_policy import LanguagePolicy, value_head
 from agents.log_probs import LOGITS_BUDGET
 from agents.models import ModelSpec
@@ -189,6 +190,17 @@ class TransformerPolicyMixin(LanguagePolicy):
         """
         hidden, log_probs, entropies = score(self.backbone, self.sampling, batch, logits_budget)
         return self.value_net(hidden)[:, 0], log_probs, entropies
+
+    def _get_action_dist_from_latent(self, latent_pi: Tensor) -> Any:
+        """The distribution over tokens; SB3's name for it.
+
+        Raises:
+            Diverged: If the logits are no numbers.
+        """
+        try:
+            return super()._get_action_dist_from_latent(latent_pi)  # type: ignore[misc]
+        except ValueError as error:  # torch looks at them anyway, and says which numbers they are
+            raise in_distribution(self, latent_pi) from error
 
     def _build(self, lr_schedule: Schedule) -> None:
         """Make the heads and the optimizer; called by SB3's constructor."""

@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
 _KEYS = ("attention_mask", "input_ids")
+_COLUMNS = ("actions", "rewards", "dones", "timeouts", "_lengths")
 
 
 class _Text:
@@ -39,6 +40,19 @@ class _Text:
         self.ids[self.length : len(ids)] = ids[self.length :]
         self.length = max(self.length, len(ids))
         return True
+
+    @classmethod
+    def of(cls, ids: NDArray[np.int32]) -> _Text:
+        """A text that is closed."""
+        text = cls(0)
+        text.ids, text.length = ids.copy(), len(ids)
+        return text
+
+    def open(self, capacity: int) -> None:
+        """Get room to grow."""
+        ids = np.empty(capacity, np.int32)
+        ids[: self.length] = self.ids
+        self.ids = ids
 
     def close(self) -> None:
         """Give back the room to grow."""
@@ -128,6 +142,48 @@ class TokenReplayBuffer(ReplayBuffer):
         self._lengths = np.zeros((2, *shape), np.int32)
         self._open: list[_Text | None] = [None] * n_envs
         self._padding: int | None = None
+
+    def state(self) -> dict[str, Any]:
+        """What is stored: arrays, and each text once, int32 in one array behind each other."""
+        open_texts = [text for text in self._open if text is not None]
+        numbers: dict[_Text, int] = {}
+        for text in [*self._texts[self._texts != None].tolist(), *open_texts]:  # noqa: E711
+            numbers.setdefault(text, len(numbers))
+        shape = self._texts.shape
+        index = [-1 if text is None else numbers[text] for text in self._texts.ravel().tolist()]
+        ids = [text.ids[: text.length] for text in numbers]
+        return {
+            **{name: getattr(self, name).copy() for name in _COLUMNS},
+            "index": np.array(index, np.int64).reshape(shape),
+            "open": [-1 if text is None else numbers[text] for text in self._open],
+            "text_lengths": np.array([text.length for text in numbers], np.int64),
+            "texts": np.concatenate([np.empty(0, np.int32), *ids]),
+            "padding": self._padding,
+            "pos": self.pos,
+            "full": self.full,
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Hold what another buffer held.
+
+        Raises:
+            ValueError: If that was of another size.
+        """
+        if state["actions"].shape != self.actions.shape:
+            raise ValueError(
+                f"the buffer that was saved holds {state['actions'].shape} steps a row and rows, "
+                f"and this one {self.actions.shape}. Make it with the same buffer_size and n_envs."
+            )
+        for name in _COLUMNS:
+            getattr(self, name)[:] = state[name]
+        ends = np.cumsum(state["text_lengths"])
+        texts = [_Text.of(ids) for ids in np.split(state["texts"], ends[:-1])] if len(ends) else []
+        self._open = [texts[number] if number >= 0 else None for number in state["open"]]
+        for text in self._open:
+            if text is not None:
+                text.open(self._context_length)
+        self._texts[:] = np.array([*texts, None], object)[state["index"]]
+        self._padding, self.pos, self.full = state["padding"], state["pos"], state["full"]
 
     def reset(self) -> None:
         """Empty the buffer."""

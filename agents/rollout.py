@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 
+from agents.health.causes import in_reward, in_writing
 from agents.policy import whole_numbers
 from agents.sampler import Sampler
 
@@ -98,14 +99,23 @@ class Rollout:
 
     @torch.inference_mode()
     def step(self) -> Step:
-        """Draw a token in every row, and let the environment answer."""
+        """Draw a token in every row, and let the environment answer.
+
+        Raises:
+            Diverged: If a log-probability, a value or a reward is no number.
+        """
         rows = self._rows
         self._check_room()
         self._begin(self._unread)
         drawn = self._sampler.sample(deterministic=self._deterministic)
         # One transfer, and the only time that a device is waited for. float32 holds each id below
         # 2**24 exactly.
-        tokens, log_probs, values = torch.stack([part.float() for part in drawn]).cpu().numpy()
+        numbers = torch.stack([part.float() for part in drawn]).cpu().numpy()
+        tokens, log_probs, values = numbers
+        if not np.isfinite(numbers).all():
+            raise in_writing(
+                self._policy, self._contexts(), tokens.astype(np.int64), log_probs, values
+            )
         actions = self._spread(tokens, np.int64, self._filler)
         self._env.step_async(actions)
         self._sampler.append(drawn.tokens)
@@ -113,6 +123,9 @@ class Rollout:
         assert isinstance(new_observations, dict)
         if len(rows) < self._env.num_envs:
             rewards, dones, infos = self._written_only(rewards, dones, infos)
+        if not np.isfinite(rewards).all():
+            noted = {"log_probs": log_probs, "values": values}
+            raise in_reward(self._contexts(), actions[rows], rewards[rows], noted)
 
         self._ids[rows, self._lengths[rows]] = actions[rows]
         self._lengths[rows] += 1
@@ -186,6 +199,10 @@ class Rollout:
             )
         self._ids[rows] = self._observations["input_ids"][rows]
         self._lengths[rows] = mask.sum(1, dtype=np.int64)
+
+    def _contexts(self) -> list[NDArray[np.int64]]:
+        """The texts so far in the rows that are written in."""
+        return [self._ids[row, : self._lengths[row]] for row in self._rows]
 
     def _check_room(self) -> None:
         context_length = self._ids.shape[1]

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import CSVOutputFormat, Logger, TensorBoardOutputFormat
+import numpy as np
+from stable_baselines3.common.logger import Logger
 
 from agents.episodes import Episode
-from agents.evaluation import mean_score
+from agents.evaluation import Written, mean_score
+from agents.loggers import make_logger
+from agents.loggers.csv_log import forget_rows
 from textgym.files import atomic_write
-
-_STATES = ("reward_state", "template_state")
-"""What an environment has learned of the course of training, and loads by `load_<name>`."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +55,19 @@ class RunDirectory:
         return self.path / "curves.png"
 
     @property
-    def page(self) -> Path:
-        """The held-out prompts before and after, every token coloured."""
-        return self.path / "samples.html"
+    def report(self) -> Path:
+        """The page of the run; see `agents.reporting`."""
+        return self.path / "report.html"
+
+    @property
+    def texts(self) -> Path:
+        """What is known of every token of the texts before and after training."""
+        return self.path / "texts.json"
+
+    @property
+    def about(self) -> Path:
+        """What the settings do not say: the machine, the versions, what was chosen."""
+        return self.path / "about.json"
 
     @property
     def model(self) -> Path:
@@ -83,14 +90,19 @@ class RunDirectory:
         return self.path / "result.json"
 
     @property
-    def checkpoint(self) -> Path:
-        """SB3's archive, with which a run that was stopped goes on."""
-        return self.path / "checkpoint.zip"
+    def start(self) -> Path:
+        """The weights before training, of those that are trained."""
+        return self.path / "start.safetensors"
 
     @property
-    def state(self) -> Path:
-        """Weights and optimizer with which supervised learning that was stopped goes on."""
-        return self.path / "checkpoint.pt"
+    def diverged(self) -> Path:
+        """What a run was learning from when it diverged."""
+        return self.path / "diverged"
+
+    @property
+    def checkpoints(self) -> Path:
+        """With which a run that was stopped goes on; see `agents.checkpointing`."""
+        return self.path / "checkpoints"
 
     def check_new(self, command: str = "train") -> None:
         """Raise if something is in the way of a new run of a command here."""
@@ -102,44 +114,46 @@ class RunDirectory:
                 f"with that run: textgym {command} --resume {self.path}"
             )
 
-    def check_resumable(self, *needed: Path) -> None:
-        """Raise if there is no run here that can go on.
-
-        Args:
-            needed: The files that it takes; none for those of a training with rewards.
-        """
+    def check_resumable(self) -> None:
+        """Raise if there is no run here; one that has no checkpoint yet begins anew."""
         if not self.path.is_dir():
             raise FileNotFoundError(f"--resume {self.path}: there is no such directory.")
-        needed = needed or (self.config, self.before, self.checkpoint)
-        missing = [path for path in needed if not path.is_file()]
-        if missing:
+        if not self.config.is_file():
             raise FileNotFoundError(
-                f"--resume {self.path}: there is no {missing[0].name} to go on with. Start the "
-                "run again."
+                f"--resume {self.path}: there is no run in this directory (no "
+                f"{self.config.name}). Give the directory of a run that was stopped."
             )
 
     def forget_after(self, timesteps: int) -> None:
         """Drop what was logged after a checkpoint, since the run goes on from there."""
-        # A run that was stopped before it logged anything has an empty log.
-        if self.progress.is_file() and self.progress.stat().st_size > 0:
-            header, *rows = self.progress.read_text(encoding="utf-8").splitlines()
-            at = header.split(",").index("time/total_timesteps")
-            kept = [row for row in rows if int(row.split(",")[at] or 0) <= timesteps]
-            atomic_write(self.progress, "\n".join([header, *kept]) + "\n")
+        if self.progress.is_file():
+            forget_rows(self.progress, timesteps)
         if self.samples.is_file():
-            lines = self.samples.read_text(encoding="utf-8").splitlines()
+            lines = _whole_lines(self.samples)
             kept = [line for line in lines if json.loads(line)["timesteps"] <= timesteps]
-            atomic_write(self.samples, "".join(line + "\n" for line in kept))
+            atomic_write(self.samples, "".join(kept))
 
-    def logger(self) -> Logger:
-        """A logger that goes on with the log that is there."""
-        writers = [GrowingCSV(self.progress), TensorBoardOutputFormat(str(self.path))]
-        return Logger(str(self.path), writers)
+    def logger(self, names: Sequence[str] = ("tensorboard",), *, after: int = 0) -> Logger:
+        """A logger that goes on with the log that is there; see `agents.loggers`.
 
-    def save_before(self, episodes: Sequence[Episode]) -> None:
+        Args:
+            names: Its writers, beside that of `progress.csv`.
+            after: Tokens after which the run goes on.
+        """
+        return make_logger(self.path, names, after=after)
+
+    def save_before(self, written: Sequence[Written]) -> None:
         """Keep the texts from before training, for a run that is stopped and goes on."""
-        records = [dataclasses.asdict(episode) for episode in episodes]
-        atomic_write(self.before, json.dumps(records, ensure_ascii=False))
+        records = [
+            {
+                **dataclasses.asdict(each.episode),
+                "contexts": [[begin, context.tolist()] for begin, context in each.contexts],
+                "components": each.components,
+            }
+            for each in written
+        ]
+        # ASCII only, since a text may hold half a surrogate pair.
+        atomic_write(self.before, json.dumps(records))
 
     def save_result(
         self, what: str, before: Sequence[Episode], after: Sequence[Episode], timesteps: int
@@ -160,60 +174,21 @@ class RunDirectory:
         }
         atomic_write(self.result, json.dumps(result, indent=1) + "\n")
 
-    def load_before(self) -> list[Episode]:
+    def load_before(self) -> list[Written]:
         """The texts from before training."""
-        return [Episode(**record) for record in json.loads(self.before.read_text("utf-8"))]
+        return [_written(record) for record in json.loads(self.before.read_text("utf-8"))]
 
 
-class GrowingCSV(CSVOutputFormat):
-    """SB3's CSV log, which goes on with the rows that a file has instead of emptying it."""
-
-    def __init__(self, path: Path) -> None:
-        earlier = path.read_text(encoding="utf-8") if path.is_file() else ""
-        super().__init__(str(path))
-        if earlier:
-            self.keys = earlier.partition("\n")[0].split(",")
-            self.file.write(earlier)
-            self.file.flush()
+def _written(record: dict[str, Any]) -> Written:
+    contexts = [(begin, np.array(ids, np.int32)) for begin, ids in record.pop("contexts")]
+    components = record.pop("components")
+    return Written(Episode(**record), contexts, components)
 
 
-def restore_progress(algorithm: BaseAlgorithm) -> None:
-    """Let a loaded algorithm's environment go on from its checkpoint: rewards and templates."""
-    env = algorithm.get_env()
-    assert env is not None
-    for name in _STATES:
-        env.env_method(f"load_{name}", getattr(algorithm, name, {}))
-
-
-class Checkpoint(BaseCallback):
-    """Saves the algorithm between updates, so that a run that is killed can go on.
-
-    What the environment has learned of the course of training goes into the same archive.
-
-    Args:
-        path: The archive; written under a temporary name and renamed.
-        every: Seconds between two of them, at least.
-    """
-
-    def __init__(self, path: Path, every: float = 30.0) -> None:
-        super().__init__()
-        self._path = path
-        self._every = every
-        self._saved = 0.0
-
-    def _on_rollout_start(self) -> None:
-        if time.monotonic() - self._saved >= self._every:
-            self.save()
-
-    def _on_step(self) -> bool:
-        return True
-
-    def save(self) -> None:
-        """Save now."""
-        temporary = self._path.with_name(f".{self._path.name}")
-        # SB3 saves an algorithm's attributes, those that are JSON-able as JSON.
-        for name in _STATES:
-            setattr(self.model, name, self.training_env.env_method(name, indices=[0])[0])
-        self.model.save(temporary)
-        os.replace(temporary, self._path)
-        self._saved = time.monotonic()
+def _whole_lines(path: Path) -> list[str]:
+    """The lines of a file, with their ends; the last one may be torn where a run was killed."""
+    if not path.is_file():
+        return []
+    # As bytes: a torn line may end within a character.
+    lines = path.read_bytes().splitlines(keepends=True)
+    return [line.decode() for line in lines if line.endswith(b"\n")]

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import types
 from collections.abc import Mapping
 from pathlib import Path
 from typing import (
     Any,
-    Literal,
     TypeVar,
-    Union,
-    get_args,
-    get_origin,
     get_type_hints,
     overload,
 )
@@ -21,6 +16,7 @@ from typing import (
 import yaml
 
 from agents.config import RunConfig
+from agents.typed import is_list, typed
 from textgym.files import atomic_write
 from textgym.registry import did_you_mean
 
@@ -28,7 +24,10 @@ Config = TypeVar("Config")
 """A dataclass of settings, as a command takes them."""
 
 
-FREE_TO_CHANGE = {"train": ("total_timesteps", "device"), "sft": ("device",)}
+FREE_TO_CHANGE = {
+    "train": ("total_timesteps", "device", "loggers", "quiet"),
+    "sft": ("device",),
+}
 """Settings that may be others when a run of a command goes on."""
 
 
@@ -37,7 +36,8 @@ def save_config(config: Any, path: Path, command: str = "train") -> None:
     settings = config.as_data() if isinstance(config, RunConfig) else dataclasses.asdict(config)
     data = json.loads(json.dumps(settings, default=str))  # paths as strings
     values = {"command": command, **data}
-    values.pop("output", None)
+    for of_this_call in ("output", "quiet"):
+        values.pop(of_this_call, None)
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     atomic_write(path, f"# textgym {command} --config {path.name} repeats this run.\n{text}")
 
@@ -84,13 +84,54 @@ def read_settings(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no run file {path}; expected the config.yaml of a run.")
+    if path.stat().st_size > _MOST_BYTES:
+        raise ValueError(
+            f"{path} holds {path.stat().st_size:,} bytes, and a file of settings at most "
+            f"{_MOST_BYTES:,}. Is it the right file?"
+        )
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:  # too deep; too long a number
         raise ValueError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(values, dict):
-        raise ValueError(f"{path}: expected a mapping of settings, got {values!r}.")
+        raise ValueError(
+            f"{path}: expected a mapping of settings, such as 'seed: 1', got {values!r}."
+        )
+    _check_size(path, values)
     return values
+
+
+_MOST_BYTES = 1_000_000
+_MOST_VALUES = 100_000
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain data only, and no name twice in a mapping, of which YAML would take the last."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+        if twice:
+            raise yaml.composer.ComposerError(
+                None, None, f"found {twice[0]!r} more than once; take one out", node.start_mark
+            )
+        return node
+
+
+def _check_size(path: Path, values: Any) -> None:
+    """Raise if anchors make a file hold itself, or more than anyone would write."""
+    waiting, seen = [values], 0
+    while waiting:
+        value = waiting.pop()
+        seen += 1
+        if seen > _MOST_VALUES:
+            raise ValueError(
+                f"{path} holds more than {_MOST_VALUES:,} values, or an anchor (&) inside of what "
+                "it stands for. Write them out."
+            )
+        if isinstance(value, (dict, list)):
+            waiting.extend(value.values() if isinstance(value, dict) else value)
 
 
 def as_config(kind: type[Config], values: Mapping[str, Any], **settled: Any) -> Config:
@@ -111,10 +152,10 @@ def as_config(kind: type[Config], values: Mapping[str, Any], **settled: Any) -> 
             names = [name for name in hints if name not in settled]
             raise ValueError(f"no setting {key!r}; {did_you_mean(str(key), names)}.")
         try:
-            settings[key] = _typed(value, hints[key])
+            settings[key] = typed(value, hints[key])
         except TypeError as error:
             cure = ""
-            if isinstance(value, str) and _is_list(hints[key]):
+            if isinstance(value, str) and is_list(hints[key]):
                 listed = yaml.safe_dump([value], default_flow_style=True, allow_unicode=True)
                 cure = f" Write {key}: {listed.strip()}"
             raise ValueError(f"{key} is {error}, got {value!r}.{cure}") from error
@@ -124,59 +165,3 @@ def as_config(kind: type[Config], values: Mapping[str, Any], **settled: Any) -> 
         if missing and field.name not in settings:
             raise ValueError(f"{field.name} is missing.")
     return kind(**settings)
-
-
-def _typed(value: Any, hint: Any) -> Any:
-    """A value of YAML as a field's type wants it, or a TypeError that says what that is."""
-    arguments = get_args(hint)
-    if get_origin(hint) in (Union, types.UnionType):
-        for choice in arguments:
-            try:
-                return _typed(value, choice)
-            except TypeError:
-                continue
-        raise TypeError(" or ".join(_described(choice) for choice in arguments))
-    if get_origin(hint) is Literal and value in arguments:
-        return value
-    if get_origin(hint) is tuple and isinstance(value, list):
-        return tuple(_typed(item, arguments[0]) for item in value)
-    if hint is Any and isinstance(value, (str, dict, list)):
-        return value
-    if hint is float:
-        return _number(value)
-    if hint is Path and isinstance(value, str):
-        return Path(value)
-    if isinstance(hint, type) and type(value) is hint:
-        return value
-    raise TypeError(_described(hint))
-
-
-def _is_list(hint: Any) -> bool:
-    return any(get_origin(part) is tuple for part in (hint, *get_args(hint)))
-
-
-def _number(value: Any) -> float:
-    # YAML takes 3e-4, without a point, for text.
-    if isinstance(value, (int, float, str)) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except ValueError:
-            pass
-    raise TypeError(_described(float))
-
-
-def _described(hint: Any) -> str:
-    if get_origin(hint) is Literal:
-        return "one of " + ", ".join(map(repr, get_args(hint)))
-    if get_origin(hint) is tuple:
-        return "a list of strings"
-    words: dict[Any, str] = {
-        Any: "a name, a mapping or a list",
-        int: "a whole number",
-        float: "a number",
-        bool: "true or false",
-        str: "a string",
-        Path: "a path",
-        type(None): "null",
-    }
-    return words[hint]

@@ -116,7 +116,8 @@ def draw(logits: Tensor) -> tuple[Tensor, Tensor]:
         logits: float32 (n, vocabulary).
 
     Returns:
-        Tokens int64 (n,) and their log-probabilities float32 (n,).
+        Tokens int64 (n,) and their log-probabilities float32 (n,), NaN where the logits are no
+        numbers.
     """
     probabilities = logits.softmax(-1)
     cumulative = probabilities.cumsum(-1)
@@ -125,6 +126,8 @@ def draw(logits: Tensor) -> tuple[Tensor, Tensor]:
     below = torch.nextafter(total, torch.zeros_like(total))
     target = torch.minimum(total * torch.rand_like(total), below)
     tokens = torch.searchsorted(cumulative, target, right=True)
+    # No number is above a NaN: gather would fail, and on a GPU for good.
+    tokens = tokens.clamp_(max=logits.shape[-1] - 1)
     return tokens[:, 0], probabilities.gather(1, tokens)[:, 0].log()
 
 

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from agents.specs import Spec
 from textgym import rewards
+from textgym.arguments import check_text
 from textgym.files import atomic_write
 from textgym.registry import did_you_mean
 from textgym.rendering import Transcript, to_rich
@@ -93,13 +94,14 @@ def _read(path: Path, text_column: str) -> tuple[list[str], list[Example]]:
     for where, row in read_rows(path, text_column, what="text"):
         columns = dict(row)
         text = columns.pop(text_column, None)
-        if not isinstance(text, str):
+        if text_column not in row:
             raise ValueError(
                 f"{where}: no text in a column {text_column!r}; "
                 f"{did_you_mean(text_column, row)}. Say which one to score with --text-column."
             )
         prompt, reference = columns.pop("prompt", None), columns.pop("reference", None)
         try:
+            check_text("text", text)
             example = Example(prompt or "", reference or None, columns)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{where}: {error}") from error

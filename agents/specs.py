@@ -21,7 +21,7 @@ def parse_spec(text: str) -> Any:
     if text.lstrip().startswith(("{", "[")):
         try:
             return json.loads(text)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise ValueError(
                 f"{text!r} is no JSON: {error}. Write for instance "
                 '{"name": "length", "target": 20}, in single quotes for the shell.'
@@ -62,7 +62,10 @@ def as_vocabulary(given: Sequence[str] | None) -> str | tuple[str, ...] | None:
     """A vocabulary as it is given: words, or the path of the file that holds them."""
     if given is None:
         return None
-    return given[0] if len(given) == 1 and Path(given[0]).is_file() else tuple(given)
+    if len(given) != 1:
+        return tuple(given)
+    # A word that ends like a file is a file, so that a path that is misspelt is not taken for it.
+    return given[0] if given[0].endswith(".txt") or Path(given[0]).is_file() else tuple(given)
 
 
 Spec: TypeAlias = Annotated[

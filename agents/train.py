@@ -4,33 +4,54 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from gymnasium import spaces
 from rich.console import Console
 from rich.markup import escape
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.callbacks import EpisodeCollector, LiveView, SampleLog
+from agents.algorithms.collect import TokenCollector
 from agents.candidates import find
+from agents.checkpointing import Checkpoint, Checkpoints, load_checkpoint
+from agents.checkpointing.algorithm import Stateful
+from agents.checkpointing.checkpoints import tokens_of
+from agents.checkpointing.room import bytes_of_run, check_room
 from agents.config import RunConfig
 from agents.devices import known_device
+from agents.evaluation import episodes
+from agents.health import Diverged
+from agents.health.aftermath import keep_what_is_good
+from agents.health.check import HealthCheck
+from agents.health.diverged import dated
 from agents.held_out import HeldOut
+from agents.interrupts import interrupts
 from agents.language_policy import LanguagePolicy, language_policy
-from agents.report import described, write_report
-from agents.run_directory import Checkpoint, RunDirectory, restore_progress
+from agents.loggers import check_loggers
+from agents.reporting.about import write_about
+from agents.reporting.ending import write_report
+from agents.reporting.progress import read_progress
+from agents.reporting.terminal import described
+from agents.reporting.texts import has_critic, read_by_both, write_texts
+from agents.run_directory import RunDirectory
 from agents.run_file import save_config
 from agents.supervised.demonstrations import Demonstrations
 from agents.validation import Best, Validation, best_template
 from agents.vec_env import make_sb3_vec_env
+from agents.watching import EpisodeCollector, LiveView, RewardLog, SampleLog, SamplePictures
+from agents.weights import load_weights, save_weights
 from agents.wording import backbone_in_words, prompts_in_words, rewards_in_words, say
 from textgym.process import TextProcess
 from textgym.tokenizer import Tokenizer
+
+_PICTURES = 50
+"""How often a run shows samples to the loggers that take pictures, at most."""
 
 
 def train(config: RunConfig, console: Console | None = None, *, resume: bool = False) -> Path:
@@ -40,9 +61,9 @@ def train(config: RunConfig, console: Console | None = None, *, resume: bool = F
     the test prompts are judged before training, and once after it with that model.
 
     The directory gets `config.yaml`, `progress.csv`, TensorBoard events, `samples.jsonl`,
-    `curves.png`, `samples.html`, `model/` (with an adapter folded in), `adapter/` if there is one,
-    and `checkpoint.zip`. Model and checkpoint are also there when the run is interrupted or a
-    reward fails.
+    `curves.png`, `report.html`, `model/` (with an adapter folded in), `adapter/` if there is one,
+    and `checkpoints/`, with which a run goes on that was stopped, by whatever: on the CPU it ends
+    with the very weights of the run that was not. Ctrl-C ends the update, and saves.
 
     Args:
         config: The settings.
@@ -50,16 +71,21 @@ def train(config: RunConfig, console: Console | None = None, *, resume: bool = F
         resume: Go on with the run in `config.output`, up to `config.total_timesteps`.
 
     Raises:
+        Diverged: If a loss, a gradient, a reward, a value or a probability became no number.
         FileExistsError: If the directory holds a run already, and `resume` is not set.
-        FileNotFoundError: If `resume` is set and there is no checkpoint.
+        FileNotFoundError: If `resume` is set and there is no run.
+        KeyboardInterrupt: Ctrl-C, after the checkpoint was written.
+        OSError: If the directory cannot be written to, or there is no room for what the run writes.
         textgym.RewardError: If the reward failed.
     """
     console = console or Console()
+    chat = Console(quiet=True) if config.quiet else console  # for what is no warning or result
     run = RunDirectory(config.output or _dated_directory(config))
     if resume:
         run.check_resumable()
     else:
         run.check_new()
+    check_loggers(config.loggers)
     known_device(config.device)  # SB3 would take the CPU without a word
     config = replace(
         config,
@@ -68,31 +94,39 @@ def train(config: RunConfig, console: Console | None = None, *, resume: bool = F
     )
     env = make_sb3_vec_env("TextGen-v0", config.n_envs, env_kwargs=config.env_kwargs())
     process: TextProcess = env.get_attr("process")[0]
-    algorithm = _algorithm(config, env, process, run, resume)
+    algorithm = _algorithm(config, env, process)
     policy = language_policy(algorithm.policy)
+    check_room(run.path, bytes_of_run(policy, config.keep_checkpoints))
+    if not resume:
+        run.start.unlink(missing_ok=True)  # of a run that was stopped before it was one
+        run.before.unlink(missing_ok=True)
+    checkpoints = Checkpoints(run.checkpoints, config.keep_checkpoints)
     task = process.task
     test, validation = HeldOut(config, task, "test"), HeldOut(config, task, "validation")
     if not test.count:
         test = HeldOut(config, task, "train", "no test split")
-    _introduce(config, policy, process, run, console)
-
-    before = run.load_before() if resume else test(policy)
-    say(console, f"{test.what}: {described(before)} before training")
-    if resume and algorithm.num_timesteps >= config.total_timesteps:
-        say(
-            console,
-            f"All {algorithm.num_timesteps:,} tokens of this run are written; give a larger "
-            "--total-timesteps to go on.",
-        )
-    run.path.mkdir(parents=True, exist_ok=True)
+    _introduce(config, policy, process, run, chat)
+    _begin_as_before(run, algorithm)
+    before = run.load_before() if run.before.is_file() else test.write(policy)
+    say(chat, f"{test.what}: {described(episodes(before))} before training")
     run.save_before(before)
     save_config(config, run.config)
+    write_about(run.about, config, policy.device)
 
+    latest = checkpoints.latest
+    run.forget_after(0 if latest is None else tokens_of(latest))
     keeper = _Keeper(config, policy, process.format.original, run)
     collector = EpisodeCollector()
-    view = LiveView(config.total_timesteps, collector, process.tokenizer, console)
-    checkpoint = Checkpoint(run.checkpoint)
-    callbacks = [checkpoint, collector, SampleLog(run.samples, collector), view]
+    health = HealthCheck(collector, console, max_new_tokens=config.max_new_tokens)
+    view = LiveView(
+        chat, collector, history=read_progress(run.progress) if run.progress.is_file() else ()
+    )
+    callbacks: list[BaseCallback] = [
+        RewardLog(collector),
+        SampleLog(run.samples, collector),
+        SamplePictures(max(config.total_timesteps // _PICTURES, 1), collector),
+        view,
+    ]
     if validation.count and config.validate_every:
         keeper.chooser = Validation(
             lambda templates: validation(policy, templates),
@@ -102,50 +136,119 @@ def train(config: RunConfig, console: Console | None = None, *, resume: bool = F
             config.validate_every,
         )
         callbacks.append(keeper.chooser)
-    algorithm.set_logger(run.logger())
-    started, first = time.perf_counter(), algorithm.num_timesteps
-    finished = False
-    try:
-        algorithm.learn(
-            max(config.total_timesteps - first, 0),
-            callback=callbacks,
-            log_interval=config.n_envs if config.algorithm.is_greedy else 1,  # episodes; rollouts
-            reset_num_timesteps=not resume,
+    parts = [collector, health, *callbacks]
+    remembering = {type(part).__name__: part for part in parts if isinstance(part, Stateful)}
+    checkpoint = Checkpoint(checkpoints, config.checkpoint_every, remembering)
+    algorithm.set_logger(
+        run.logger(config.loggers, after=0 if latest is None else tokens_of(latest))
+    )
+    if latest is not None:
+        load_checkpoint(algorithm, latest, remembering)
+        say(chat, f"Going on after {algorithm.num_timesteps:,} tokens.")
+    if algorithm.num_timesteps >= config.total_timesteps:
+        say(
+            console,
+            f"All {algorithm.num_timesteps:,} tokens of this run are written; give a larger "
+            "--total-timesteps to go on.",
         )
-        finished = True
-    finally:
+    started, first = time.perf_counter(), algorithm.num_timesteps
+    try:
+        _learn(
+            config, algorithm, [collector, health, checkpoint, *callbacks], checkpoint, view.tell
+        )
+    except Diverged as error:
+        error.batch = error.batch or health.learned_from()
+        error.save(run.diverged, process.tokenizer.decode)
+        error.way_on = keep_what_is_good(
+            run, config, policy, keeper.best, keeper.save, by_reward=error.by_reward
+        )
+        raise
+    except BaseException:
         view.stop()
         keeper.save_if_none()
-        checkpoint.save()
+        _say_how_to_go_on(run, checkpoints, console)
+        raise
+    finally:
+        view.stop()
         algorithm.logger.close()
         env.close()
-        if not finished:
-            say(
-                console,
-                f"Saved after {algorithm.num_timesteps:,} tokens. Go on: textgym train --resume "
-                f"{shlex.quote(str(run.path))}",
-            )
+    keeper.save_if_none()
     seconds, steps = time.perf_counter() - started, algorithm.num_timesteps - first
     kl = "" if view.kl is None else f", at a KL of {view.kl:.1f} nats a text"
-    say(console, f"{steps:,} tokens in {seconds:.0f} s{kl}")
+    say(chat, f"{steps:,} tokens in {seconds:.0f} s{kl}")
     best = keeper.best
     if best is not None:
         say(
-            console,
+            chat,
             f"{validation.what}: best after {best.timesteps:,} tokens, mean score "
             f"{best.score:+.3f}; that model was kept",
         )
     templates = best_template(process) if best is None else best.templates
-    after = test(keeper.kept(algorithm.num_timesteps), templates)
-    run.save_result(test.what, before, after, algorithm.num_timesteps)
-    write_report(run, test.what, before, after, process, best, console)
+    kept = keeper.kept(algorithm.num_timesteps)
+    after = test.write(kept, templates)
+    scored = test.what, episodes(before), episodes(after)
+    run.save_result(*scored, algorithm.num_timesteps)
+    readings = read_by_both(policy, run.start, kept, config.final_temperature, [*before, *after])
+    write_texts(
+        run.texts,
+        test.what,
+        algorithm.num_timesteps if best is None else best.timesteps,
+        before,
+        after,
+        readings,
+        process.tokenizer,
+        critic=has_critic(config),
+    )
+    write_report(run, *scored, process, best, console, chat)
     say(console, f"model    {run.model}")
     if config.lora_rank is not None:
         say(console, f"adapter  {run.adapter}")
     where = shlex.quote(str(run.path))
-    say(console, f"Try it: textgym sample --model {where}")
-    say(console, f"Judge it: textgym eval --model {shlex.quote(config.model)} {where}")
+    say(chat, f"Try it: textgym sample --model {where}")
+    say(chat, f"Judge it: textgym eval --model {shlex.quote(config.model)} {where}")
     return run.path
+
+
+def _begin_as_before(run: RunDirectory, algorithm: BaseAlgorithm) -> None:
+    """Keep the weights with which a run begins, or take those with which it began."""
+    if not run.start.is_file():
+        save_weights(algorithm.policy, run.start)
+        return
+    load_weights(algorithm.policy, run.start)
+    if isinstance(algorithm, TokenCollector) and algorithm.reference is not None:
+        algorithm.refer_to_policy()
+
+
+def _learn(
+    config: RunConfig,
+    algorithm: BaseAlgorithm,
+    callbacks: list[BaseCallback],
+    checkpoint: Checkpoint,
+    tell: Callable[[str], None],
+) -> None:
+    """Train to the last token, or to the end of the update in which Ctrl-C came."""
+    stopping = "Stopping after this update, which is then saved"
+    with interrupts(stopping, tell) as interrupted, dated(algorithm):
+        checkpoint.interrupted = interrupted
+        algorithm.learn(
+            max(config.total_timesteps - algorithm.num_timesteps, 0),
+            callback=callbacks,
+            log_interval=config.n_envs if config.algorithm.is_greedy else 1,  # episodes; rollouts
+            reset_num_timesteps=algorithm._last_obs is None,
+        )
+        checkpoint.save()
+    if interrupted:
+        raise KeyboardInterrupt
+
+
+def _say_how_to_go_on(run: RunDirectory, checkpoints: Checkpoints, console: Console) -> None:
+    latest = checkpoints.latest
+    if latest is not None:
+        say(
+            console,
+            f"Saved after {tokens_of(latest):,} tokens. Go on: textgym train --resume "
+            f"{shlex.quote(str(run.path))}",
+        )
 
 
 class _Keeper:
@@ -197,23 +300,17 @@ class _Keeper:
         return made
 
 
-def _algorithm(
-    config: RunConfig, env: VecEnv, process: TextProcess, run: RunDirectory, resume: bool
-) -> BaseAlgorithm:
-    """The algorithm, new or as the run's checkpoint has it."""
-    named = config.algorithm
+def _algorithm(config: RunConfig, env: VecEnv, process: TextProcess) -> BaseAlgorithm:
+    """The algorithm, as it begins."""
     imitates: dict[str, Any] = {}
     if config.sft_coef > 0:
         imitates["sft_data"] = _to_imitate(config, process)
-    if resume:
-        algorithm = named.kind.load(run.checkpoint, env=env, device=config.device, **imitates)
-        restore_progress(algorithm)
-        run.forget_after(algorithm.num_timesteps)
-    else:
-        kind: Any = named.kind
-        algorithm = kind(named.policy, env, **config.algorithm_kwargs(), **imitates)
-    # What goes on must not draw again the prompts and the tokens with which it began.
-    algorithm.set_random_seed(_seed(config.seed, algorithm.num_timesteps))
+    kind: Any = config.algorithm.kind
+    algorithm: BaseAlgorithm = kind(
+        config.algorithm.policy, env, **config.algorithm_kwargs(), **imitates
+    )
+    # How many numbers were drawn to make the network shall make no difference.
+    algorithm.set_random_seed(config.seed)
     return algorithm
 
 
@@ -239,13 +336,6 @@ def _count(number: int) -> str:
 
 def _dated_directory(config: RunConfig) -> Path:
     return Path("runs") / f"{config.algo}-{datetime.now():%Y%m%d-%H%M%S}"
-
-
-def _seed(seed: int, timesteps: int) -> int:
-    """The seed of what follows after so many tokens; the run's own at the start."""
-    if timesteps == 0:
-        return seed
-    return int(np.random.SeedSequence([seed, timesteps]).generate_state(1)[0])
 
 
 def _introduce(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
@@ -90,12 +91,17 @@ class Validation(BaseCallback):
         self._record = record
         self._every = every
         self.best: Best | None = None
-
-    def _on_training_start(self) -> None:
         self._last = 0
-        if self.num_timesteps > 0 and self._record.is_file():
+
+    def state(self) -> dict[str, Any]:
+        """When it looked last, JSON-able."""
+        return {"last": self._last}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on as if it had looked then; the best so far is in the file."""
+        self._last = state["last"]
+        if self._record.is_file():
             self.best = Best.load(self._record)
-            self._last = self.best.timesteps
 
     def _on_rollout_start(self) -> None:
         if self.num_timesteps - self._last >= self._every:

@@ -92,6 +92,35 @@ class VectorEnvBridge(VecEnv):
             self.reset_infos[row] = _row_info(columns, row)
         return observations, rewards.astype(np.float32), dones, infos
 
+    def state(self) -> dict[str, Any]:
+        """Where the environment is between two steps, if it can tell; see `TextGenVectorEnv.state`.
+
+        Raises:
+            TypeError: If it cannot.
+        """
+        self._check_tells_state()
+        state: dict[str, Any] = self._base.state()
+        return state
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on where another environment was.
+
+        Raises:
+            TypeError: If it cannot.
+            ValueError: If that was another kind of environment.
+        """
+        self._check_tells_state()
+        self._base.load_state(state)
+        self._begun = True
+        self._reset_seeds()  # which are for a beginning
+
+    def _check_tells_state(self) -> None:
+        if self.env is not self._base or not hasattr(self._base, "load_state"):
+            raise TypeError(
+                f"{self.env} cannot say where it is, so that a training in it could not go on. "
+                "Make the environment with make_sb3_vec_env('TextGen-v0', n_envs)."
+            )
+
     def close(self) -> None:
         """Close the vector environment."""
         self.env.close()
@@ -100,10 +129,17 @@ class VectorEnvBridge(VecEnv):
         """An attribute, one value a row: of the rows if the environment has such, or its own."""
         rows = self._get_indices(indices)
         if hasattr(self._base, "get_attr"):
+            self._check_attr(attr_name)
             values = self._base.get_attr(attr_name)
             return [values[row] for row in rows]
         value = self._shared(attr_name)
         return [value for _ in rows]
+
+    def has_attr(self, attr_name: str) -> bool:
+        """Whether there is an attribute, of every row or of the environment."""
+        if hasattr(self._base, "call"):
+            return all(self._base.call("has_wrapper_attr", attr_name))
+        return super().has_attr(attr_name)
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
         """Set an attribute of the rows, or of the environment if its rows share it.
@@ -144,6 +180,7 @@ class VectorEnvBridge(VecEnv):
             methods = [envs[row].get_wrapper_attr(method_name) for row in rows]
             return [method(*method_args, **method_kwargs) for method in methods]
         if hasattr(self._base, "call"):
+            self._check_attr(method_name)
             result = self._base.call(method_name, *method_args, **method_kwargs)
         else:
             result = self._shared(method_name)(*method_args, **method_kwargs)
@@ -165,6 +202,15 @@ class VectorEnvBridge(VecEnv):
             return [None] * self.num_envs
         pictures: Any = self.env.render()
         return list(pictures)
+
+    def _check_attr(self, name: str) -> None:
+        """Raise if rows have no such attribute; those in processes end when they are asked for it.
+
+        Raises:
+            AttributeError: If they have not.
+        """
+        if not self.has_attr(name):
+            raise AttributeError(f"the rows of {self.env} have no attribute {name!r}.")
 
     def _shared(self, name: str) -> Any:
         """An attribute that the rows share, of the outermost wrapper that has it."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -121,3 +123,45 @@ def prompts_file(tmp_path: Path) -> str:
     path = tmp_path / "prompts.jsonl"
     path.write_text("\n".join(rows) + "\n", encoding="utf-8")
     return str(path)
+
+
+def _program(*names: str) -> str:
+    """Where a program is that a browser needs; a test without it is skipped, but never in CI."""
+    found = next(filter(None, map(shutil.which, names)), None)
+    if found is None and "CI" not in os.environ:
+        pytest.skip(f"needs {names[0]}")
+    assert found, f"{names[0]} is not installed, and CI runs every test"
+    return found
+
+
+@pytest.fixture(scope="session")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Chromium without a window, which can reach nothing but this machine."""
+    browser, chromedriver = (
+        _program("chromium", "chromium-browser", "google-chrome", "chrome"),
+        _program("chromedriver"),
+    )
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = browser
+    for flag in (
+        "headless",
+        "no-sandbox",
+        "disable-gpu",
+        "disable-dev-shm-usage",
+        "no-first-run",
+        "disable-background-networking",
+        "disable-component-update",
+        "disable-sync",
+        "no-proxy-server",
+        "host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
+        "window-size=1280,900",
+        f"user-data-dir={tmp_path_factory.mktemp('chromium')}",
+    ):
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    running = webdriver.Chrome(options=options, service=Service(executable_path=chromedriver))
+    yield running
+    running.quit()

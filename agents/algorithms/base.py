@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ from agents.algorithms.logs import log_update
 from agents.algorithms.settings import check_settings, wants_texts
 from agents.algorithms.token_batch import TokenBatch, TokenSums
 from agents.buffer import Segment, TokenRolloutBuffer
+from agents.health.causes import in_update
+from agents.health.diverged import dated
 from agents.log_probs import LOGITS_BUDGET
 from agents.losses import approximate_kl, normalized, value_loss
 from agents.policy import TransformerPolicy
@@ -135,6 +138,11 @@ class TokenOnPolicyAlgorithm(TokenCollector):
                 f"of another policy; leave n_epochs={n_epochs} and batch_size={batch_size} out, or "
                 "take TokenPPO."
             )
+        if _init_setup_model and env is None:
+            raise TypeError(
+                f"{type(self).__name__} needs an environment, got None. Give for instance "
+                'make_sb3_vec_env("TextGen-v0", 64).'
+            )
         if not (isinstance(policy, type) and issubclass(policy, TransformerPolicy)):
             raise TypeError(
                 f"{type(self).__name__} trains a TransformerPolicy, got {policy!r}. For other "
@@ -224,11 +232,17 @@ class TokenOnPolicyAlgorithm(TokenCollector):
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> Algorithm:
-        """Train; see SB3. TensorBoard runs are named after the algorithm unless told otherwise."""
+        """Train; see SB3. TensorBoard runs are named after the algorithm unless told otherwise.
+
+        Raises:
+            Diverged: If a loss, a gradient, a reward, a value or a probability is no number; the
+                weights are those of the last good step then.
+        """
         name = tb_log_name or type(self).__name__
-        return super().learn(
-            total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar
-        )
+        with dated(self):
+            return super().learn(
+                total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar
+            )
 
     def train(self) -> None:
         """Learn from the rollout; see SB3."""
@@ -236,23 +250,28 @@ class TokenOnPolicyAlgorithm(TokenCollector):
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         passes: list[TokenSums] = []
+        first = TokenSums()
         goes_on = True
         while goes_on and len(passes) < self.n_epochs:
             passes.append(TokenSums())
             for segments in self.rollout_buffer.mini_batches(self.batch_size):
                 batch = self._gradients(segments)
+                first = first if first.count else batch
                 passes[-1] += batch
+                parameters = self.policy.parameters()
+                norm = torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
+                self._check_step(segments, batch, norm)
                 if self.target_kl is not None:
                     goes_on = batch.mean()["approx_kl"] <= 1.5 * self.target_kl
                     if not goes_on:
                         break
-                torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
                 self.policy.optimizer.step()
             self._n_updates += 1
         self.policy.optimizer.zero_grad()
         every = sum(passes, TokenSums())
         last = {"last_loss": batch.mean()["loss"], "last_approx_kl": passes[-1].mean()["approx_kl"]}
-        log_update(self.logger, {**every.mean(), **last})
+        first_approx_kl = first.mean()["approx_kl"]
+        log_update(self.logger, {**every.mean(), **last, "first_approx_kl": first_approx_kl})
         record, buffer = self.logger.record, self.rollout_buffer
         if self.vf_coef > 0:
             values, returns = (c[buffer.written] for c in (buffer.values, buffer.returns))
@@ -334,6 +353,14 @@ class TokenOnPolicyAlgorithm(TokenCollector):
         if self.sft_coef > 0:
             self._imitate(len(places))
         return sums
+
+    def _check_step(self, segments: Sequence[Segment], batch: TokenSums, norm: Tensor) -> None:
+        """Raise `Diverged` if loss or gradient of a mini-batch are no numbers."""
+        total = batch.totals["loss"]
+        loss, gradient = torch.stack([total.to(norm), norm]).tolist()  # one wait for a device
+        if not (math.isfinite(loss) and math.isfinite(gradient)):
+            self.policy.optimizer.zero_grad()
+            raise in_update(self, segments, loss / batch.count, gradient)
 
     def _imitate(self, num_tokens: int) -> None:
         """Add the gradient of the mean cross-entropy of about so many tokens of `sft_data`."""

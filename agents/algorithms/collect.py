@@ -76,11 +76,17 @@ class TokenCollector(OnPolicyAlgorithm):
         super()._setup_model()
         self._episode_sums = EpisodeSums(self.n_envs)
         self._sampler = Sampler(self.policy, self.n_envs)
-        self.reference = Reference(self.policy).to(self.device) if self.kl_coef > 0 else None
+        self.reference: Reference | None = None
+        if self.kl_coef > 0:
+            self.refer_to_policy()
         if self.temperature is not None:
             # Of what is loaded, the one at which it wrote last.
             drawn_at = self._drawn_at or self._now(self.temperature)
             self.policy.set_temperature(drawn_at)
+
+    def refer_to_policy(self) -> None:
+        """Take the model as it is now for the one from which the policy shall not stray."""
+        self.reference = Reference(self.policy).to(self.device)
 
     def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
         """As SB3, but not below 0: whole episodes may write some tokens more than were asked."""
@@ -110,6 +116,8 @@ class TokenCollector(OnPolicyAlgorithm):
             self._drawn_at = self._now(self.temperature)
             self.policy.set_temperature(self._drawn_at)
             self.logger.record("rollout/temperature", self.policy.sampling.temperature)
+        # Before anything is drawn for this rollout, so that a checkpoint lies between two.
+        callback.on_rollout_start()
         n_episodes = self.episodes_wanted
         if n_episodes is not None:
             env.set_options(self._reset_options())
@@ -119,7 +127,6 @@ class TokenCollector(OnPolicyAlgorithm):
         assert self._last_episode_starts is not None
         self._episode_sums.begin(self._last_episode_starts)
         rollout_buffer.reset()
-        callback.on_rollout_start()
 
         rollout = Rollout(self._sampler, env, self._last_obs)
         rollout_buffer.begin(np.arange(env.num_envs), self._last_obs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,17 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 from torch.nn import functional
 
-from agents.algorithms.settings import check, wants_texts
+from agents.algorithms.settings import check, check_ranges, wants_texts
 from agents.exploration import EpsilonGreedySampler, explored
+from agents.health.causes import in_q_update
+from agents.health.diverged import dated
 from agents.q_policy import LanguageQNetwork, TransformerQPolicy
-from agents.replay import TokenReplayBuffer
+from agents.replay import TextSamples, TokenReplayBuffer
 from agents.rollout import Rollout
 from agents.seen import MAX_TOKENS
 from agents.supervised.cross_entropy import imitate
 from agents.supervised.demonstrations import Demonstrations
+from textgym.arguments import is_number
 
 
 class TokenDQN(DQN):
@@ -135,15 +139,16 @@ class TokenDQN(DQN):
                 f"TokenDQN trains a TransformerQPolicy, got {policy!r}. For other policies take "
                 "Stable-Baselines3's own DQN."
             )
-        if not 1 <= sequence_length <= batch_size or sequence_length != int(sequence_length):
+        check_ranges(locals())
+        steps = train_freq[0] if isinstance(train_freq, tuple) else train_freq
+        # With none it would write for ever.
+        check("train_freq", train_freq, is_number(steps) and steps >= 1, "at least 1")
+        if sequence_length > batch_size:
             raise ValueError(
                 f"sequence_length must be a whole number from 1 to the batch_size of {batch_size}, "
                 f"got {sequence_length}."
             )
-        if isinstance(epsilon, (int, float)) and not 0 <= epsilon <= 1:
-            raise ValueError(f"epsilon must be from 0 to 1, got {epsilon}.")
         self.epsilon = epsilon
-        check("sft_coef", sft_coef, 0 <= sft_coef <= 1, "from 0 to 1")
         if sft_coef > 0 and sft_data is None:
             raise ValueError(wants_texts(sft_coef))
         self.double = double
@@ -217,7 +222,7 @@ class TokenDQN(DQN):
         rollout = Rollout(sampler, env, self._last_obs)
         steps = episodes = 0
         callback.on_rollout_start()
-        with self.policy.backbone.keeping_conversions():
+        with self.policy.backbone.keeping_conversions(), dated(self):
             while should_collect_more_steps(train_freq, steps, episodes):
                 step = rollout.step()
                 steps += 1
@@ -246,16 +251,23 @@ class TokenDQN(DQN):
         self._update_learning_rate(self.policy.optimizer)
         losses, values = [], []
         for _ in range(gradient_steps):
-            q_values, targets = self._q_values_and_targets(batch_size)
+            samples = self._samples(batch_size)
+            q_values, targets = self._q_values_and_targets(samples)
             loss = functional.smooth_l1_loss(q_values, targets)
             self.policy.optimizer.zero_grad()
             ((1 - self.sft_coef) * loss).backward()  # type: ignore[no-untyped-call]
             if self.sft_coef > 0:
                 self._imitate(batch_size)
-            torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+            norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+            mean = q_values.detach().mean()
+            numbers = torch.stack([loss.detach(), norm.to(loss), mean]).tolist()  # one wait
+            if not all(map(math.isfinite, numbers[:2])):
+                self.policy.optimizer.zero_grad()
+                with dated(self):
+                    raise in_q_update(self, samples, q_values, targets, *numbers[:2])
             self.policy.optimizer.step()
-            losses.append(loss.item())
-            values.append(q_values.mean().item())
+            losses.append(numbers[0])
+            values.append(numbers[2])
         self._n_updates += gradient_steps
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         self.logger.record("train/loss", np.mean(losses))
@@ -269,11 +281,14 @@ class TokenDQN(DQN):
         loss = imitate(backbone, self.sft_data, num_tokens, share, MAX_TOKENS)
         self.logger.record_mean("loss/sft_avg", loss)
 
-    def _q_values_and_targets(self, batch_size: int) -> tuple[Tensor, Tensor]:
-        """Q-values of stored tokens, and what they should be, float32 (m, 1) each."""
+    def _samples(self, batch_size: int) -> TextSamples:
+        """Stored tokens to learn from."""
         assert isinstance(self.replay_buffer, TokenReplayBuffer)
         steps = self.replay_buffer.draw(batch_size, self.sequence_length)
-        samples = self.replay_buffer.texts(*steps, self._vec_normalize_env)
+        return self.replay_buffer.texts(*steps, self._vec_normalize_env)
+
+    def _q_values_and_targets(self, samples: TextSamples) -> tuple[Tensor, Tensor]:
+        """Q-values of stored tokens, and what they should be, float32 (m, 1) each."""
         ids, before, after = samples.input_ids, samples.before, samples.after
         places = torch.cat([before, after], 1) if self.double else before
         read = self.q_net.read(ids, places)

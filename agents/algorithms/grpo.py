@@ -34,8 +34,8 @@ class GRPO(GroupAlgorithm):
     It assumes that texts of one prompt can be compared, and that prompts are at least worth
     several texts each. Take it where a critic is hard to learn or does not fit into memory.
 
-    Args: See `GroupAlgorithm`. The reward's scale does not matter: each group is divided by its
-        own spread.
+    Its arguments are those of `GroupAlgorithm`. The reward's scale does not matter: each group is
+    divided by its own spread.
     """
 
     penalizes_reward = False

@@ -43,13 +43,15 @@ def log_update(logger: Logger, mean: Mapping[str, float]) -> None:
     Args:
         logger: SB3's logger.
         mean: Means over all tokens that were read, by name; "last_loss" and "last_approx_kl" are
-            those of the last mini-batch and of the last pass, as SB3 logs them.
+            those of the last mini-batch and of the last pass, as SB3 logs them; "first_approx_kl"
+            is that of the first mini-batch, before any step, and so 0 but for rounding.
     """
     logger.record("train/entropy_loss", -mean["entropy"])
     logger.record("train/policy_gradient_loss", mean["policy_loss"])
     logger.record("train/approx_kl", mean["last_approx_kl"])
     logger.record("train/loss", mean["last_loss"])
     logger.record("policy/approxkl_avg", mean["approx_kl"])
+    logger.record("policy/approxkl_first", mean["first_approx_kl"])
     logger.record("policy/entropy_avg", mean["entropy"])
     logger.record("loss/policy_avg", mean["policy_loss"])
     logger.record("val/ratio", mean["ratio"])

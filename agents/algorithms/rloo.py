@@ -32,7 +32,7 @@ class RLOO(GroupAlgorithm):
     It assumes that texts of one prompt can be compared. Take it where GRPO's division by the
     spread of a group makes too much of groups that hardly differ.
 
-    Args: See `GroupAlgorithm`.
+    Its arguments are those of `GroupAlgorithm`.
     """
 
     averages_over = "texts"

@@ -23,7 +23,7 @@ from agents.judging.measures import Likelihoods, gain, measure
 from agents.judging.records import write_records
 from agents.judging.untrained import NoReferenceError, References, Untrained
 from agents.policy import TransformerPolicy
-from agents.report import side_by_side, stacked
+from agents.reporting.terminal import side_by_side, stacked
 from agents.sampling import Sampling
 from agents.vec_env import make_sb3_vec_env
 from agents.wording import rewards_in_words, say

@@ -8,11 +8,11 @@ on where it stopped when it is started again in the same way.
 from __future__ import annotations
 
 import math
-import os
 import platform
 import shlex
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from tokenizers import Tokenizer
 
+from agents.checkpointing import Checkpoints, load_tree, save_tree
 from agents.devices import known_device
+from agents.health.causes import in_supervised_update
+from agents.health.diverged import Diverged, batch_of_texts
 from agents.interrupts import interrupts
 from agents.pretraining.config import PretrainConfig
 from agents.pretraining.corpus import fingerprint, read_corpus, split_documents
@@ -41,8 +44,12 @@ from agents.pretraining.model import (
 from agents.pretraining.windows import cut, epoch_windows, token_stream, windows_per_epoch
 from agents.wording import say
 
-CHECKPOINT = "checkpoint.pt"
 PROGRESS = ("step", "seconds", "training_loss", "history")
+
+
+def checkpoints_of(output: Path) -> Checkpoints:
+    """Where a pre-training that goes on has its checkpoint; there is none of one that is done."""
+    return Checkpoints(output / "checkpoints", keep=1)
 
 
 def pretrain(config: PretrainConfig, console: Console | None = None) -> dict[str, Any]:
@@ -58,7 +65,7 @@ def pretrain(config: PretrainConfig, console: Console | None = None) -> dict[str
     Raises:
         FileNotFoundError: A path of the corpus does not exist.
         ValueError: The corpus cannot be used, or the output holds another run.
-        FloatingPointError: The loss became infinite or not a number.
+        Diverged: The loss or its gradient became infinite or not a number; the weights are good.
         KeyboardInterrupt: Ctrl-C, after the checkpoint was written.
     """
     return Trainer(config, console or Console()).run()
@@ -97,6 +104,7 @@ class Trainer:
         files = read_corpus(config.corpus)
         training, held_out = split_documents(files, config.validation_fraction, config.seed)
         self.identity = config.identity(fingerprint(files))
+        self._checkpoints = checkpoints_of(config.output)
         saved = self._load_checkpoint()
         self.tokenizer: Tokenizer = (
             Tokenizer.from_str(saved["tokenizer"])
@@ -164,7 +172,7 @@ class Trainer:
                         f"Saved after {self.step:,} steps. Go on: {self._command_to_go_on()}",
                     )
                     raise KeyboardInterrupt
-        (config.output / CHECKPOINT).unlink()
+        self._checkpoints.remove()
         say(self.console, f"model    {config.output}")
         where = shlex.quote(str(config.output))
         say(self.console, f"Try it: textgym sample --model {where}")
@@ -219,20 +227,34 @@ class Trainer:
         self.model.train()
         total = negative_log_likelihood(self.model, windows, self.dtype)
         mean = total / (config.batch_size * config.context)
-        loss = float(mean.detach())
-        if not math.isfinite(loss):
-            raise FloatingPointError(
-                f"The loss became {loss} at step {self.step}. Lower --learning-rate "
-                f"({config.learning_rate}) or use --precision float32."
-            )
         self.optimizer.zero_grad(set_to_none=True)
         mean.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
+        size = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
+        loss, norm = torch.stack([mean.detach(), size.to(mean)]).tolist()  # one wait for a device
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise self._diverged(windows, loss, norm)
         self.optimizer.step()
         first = math.isnan(self.training_loss)
         self.training_loss = loss if first else 0.98 * self.training_loss + 0.02 * loss
         self.step += 1
         self.seconds += time.perf_counter() - started
+
+    def _diverged(self, windows: NDArray[np.int64], loss: float, norm: float) -> Diverged:
+        """What ends a run whose next step would spoil the weights, with its batch saved."""
+        config = self.config
+        self.optimizer.zero_grad(set_to_none=True)
+        cure = f"lower --learning-rate ({config.learning_rate:g}), or use --precision float32."
+        batch = batch_of_texts([*windows[:, :1]], [*windows[:, 1:]], {})
+        error = in_supervised_update(self.model, loss, norm, cure, batch)
+        error.when = f"after {self.step:,} steps"
+        error.save(config.output / "diverged", self.tokenizer.decode)
+        lower = replace(config, learning_rate=float(f"{config.learning_rate / 10:g}"), resume=False)
+        error.way_on = (
+            f"the last good checkpoint is {self._checkpoints.latest}; the same command goes on "
+            "from it, and takes the same steps again. From the start with another learning rate:"
+            f"\n         {lower.command_line()}"
+        )
+        return error
 
     def _tokens_per_second(self) -> float:
         return self.step * self.config.batch_size * self.config.context / self.seconds
@@ -266,8 +288,6 @@ class Trainer:
             )
 
     def _save_checkpoint(self) -> None:
-        path = self.config.output / CHECKPOINT
-        path.parent.mkdir(parents=True, exist_ok=True)
         state = {
             "identity": self.identity,
             "tokenizer": self.tokenizer.to_str(),
@@ -275,26 +295,24 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             **{name: getattr(self, name) for name in PROGRESS},
         }
-        temporary = path.with_suffix(".writing")
-        torch.save(state, temporary)
-        os.replace(temporary, path)
+        self._checkpoints.write(self.step, lambda directory: save_tree(state, directory))
 
     def _load_checkpoint(self) -> dict[str, Any] | None:
         output = self.config.output
-        path = output / CHECKPOINT
         if output.exists() and not output.is_dir():
             raise ValueError(f"--output {output} is a file; give a directory.")
         if not self.config.resume:
-            path.unlink(missing_ok=True)
+            self._checkpoints.remove()
             return None
-        if not path.exists():
+        path = self._checkpoints.latest
+        if path is None:
             if (output / "config.json").exists():
                 raise ValueError(
                     f"--output {output} already holds a model, and no checkpoint to go on from. "
                     f"Choose another directory, or pass --no-resume to replace it."
                 )
             return None
-        saved: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        saved = load_tree(path)
         before, now = saved["identity"], self.identity
         changed = [
             f"{name} was {before.get(name)!r} and is now {now.get(name)!r}"

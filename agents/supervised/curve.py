@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agents.report import INK, TEAL, VERMILION, read_progress
+from agents.reporting.picture import INK, TEAL, VERMILION
+from agents.reporting.progress import read_progress
 
 TRAINING = "train/loss"
 """The column of `progress.csv` with the loss of a training token, smoothed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import count, islice
@@ -50,7 +50,8 @@ class Demonstrations:
     ) -> None:
         self._stream = texts if callable(texts) else None
         self._texts: Sequence[Variants] = () if callable(texts) else texts
-        self._drawn: Iterator[Demonstration] | None = None
+        self._drawn: Iterator[Demonstration] | None = None  # of a stream, from a seed on
+        self._seed = self._count = 0
         self.cut = 0
         self.longest = 0
 
@@ -211,10 +212,22 @@ class Demonstrations:
             total += len(drawn[-1].written)
         return batches(drawn, max_tokens, device)
 
+    def state(self) -> dict[str, int]:
+        """How far a stream has been drawn from; texts in memory are drawn by chance alone."""
+        return {} if self._drawn is None else {"seed": self._seed, "count": self._count}
+
+    def load_state(self, state: Mapping[str, int]) -> None:
+        """Go on drawing where another was."""
+        if state:
+            self._seed, self._count = state["seed"], state["count"]
+            self._drawn = self.read(self._seed, self._count)
+
     def _draw(self) -> Demonstration:
         if self._stream is not None:
             if self._drawn is None:  # goes on where it was, as a stream cannot be read at random
-                self._drawn = self.read(int(np.random.randint(2**31)))
+                self._seed = int(np.random.randint(2**31))
+                self._drawn = self.read(self._seed)
+            self._count += 1
             return next(self._drawn)
         variants = self._texts[int(np.random.randint(len(self._texts)))]
         return variants[0 if len(variants) == 1 else int(np.random.randint(len(variants)))]

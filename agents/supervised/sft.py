@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shlex
 import time
 from dataclasses import asdict, dataclass, replace
@@ -22,7 +21,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from stable_baselines3.common.logger import Logger
 
 from agents.candidates import find
+from agents.checkpointing import Checkpoints, load_tree, save_tree
+from agents.checkpointing.checkpoints import tokens_of
 from agents.devices import known_device
+from agents.health import Diverged
 from agents.interrupts import interrupts
 from agents.policy import TransformerPolicy
 from agents.run_directory import RunDirectory
@@ -41,6 +43,9 @@ _ROWS = 200
 
 _CHECKPOINT_EVERY = 30.0
 """Seconds between two checkpoints, at least."""
+
+_KEEP = 1
+"""How many of them are kept."""
 
 
 @dataclass
@@ -65,7 +70,7 @@ def sft(config: SFTConfig, console: Console | None = None, *, resume: bool = Fal
 
     The directory gets `config.yaml`, `progress.csv`, TensorBoard events, `curves.png`, `model/`
     (with an adapter folded in), `adapter/` if there is one, and `result.json`. Commands that take
-    a model take it as one. A run that was stopped also has `checkpoint.pt`, with which it goes on
+    a model take it as one. A run that was stopped also has `checkpoints/`, with which it goes on
     to exactly what it would have been.
 
     Args:
@@ -77,7 +82,8 @@ def sft(config: SFTConfig, console: Console | None = None, *, resume: bool = Fal
         FileExistsError: If the directory holds a run already, and `resume` is not set.
         FileNotFoundError: If there is no such model, task or text, or nothing to resume.
         ValueError: If the texts cannot be used.
-        FloatingPointError: If the loss became infinite or not a number.
+        Diverged: If the loss or its gradient became infinite or not a number; the model is kept
+            as it was before.
         KeyboardInterrupt: Ctrl-C, after the checkpoint was written.
     """
     console = console or Console()
@@ -107,7 +113,7 @@ def check_resumable(run: RunDirectory) -> None:
             f"--resume {run.path}: this run has read all its texts. To go on, start another one "
             f"with --model {run.path}."
         )
-    run.check_resumable(run.config, run.state)
+    run.check_resumable()
 
 
 class _Run:
@@ -124,8 +130,12 @@ class _Run:
         self.policy = _policy(config, self.texts)
         self.trainer = SupervisedTrainer(self.policy.backbone, self.texts.training, config)
         self.losses = Losses()
+        self._checkpoints = Checkpoints(run.checkpoints, _KEEP)
+        latest = self._checkpoints.latest
         if resume:
-            state = torch.load(run.state, map_location=self.trainer.device, weights_only=True)
+            run.forget_after(0 if latest is None else tokens_of(latest))
+        if latest is not None:
+            state = load_tree(latest)
             if state.pop("texts") != self._texts_in_short:
                 raise ValueError(
                     f"--resume {run.path}: the texts are not those with which the run began. "
@@ -133,7 +143,6 @@ class _Run:
                 )
             self.losses = Losses(**state.pop("losses"))
             self.trainer.load_state(state)
-            run.forget_after(self.trainer.progress.tokens)
         self._saved = time.monotonic()
 
     def train(self) -> Path:
@@ -148,7 +157,7 @@ class _Run:
         save_config(config, run.config, "sft")
         if progress.texts == 0:
             self._checkpoint()
-        logger = run.logger()
+        logger = run.logger(after=progress.tokens)
         try:
             self._loop(logger)
         finally:
@@ -178,7 +187,7 @@ class _Run:
             shown = bar.add_task("", total=trainer.total, completed=progress.texts)
             while not trainer.done:
                 before, started = progress.texts, time.perf_counter()
-                trainer.advance()
+                self._advance()
                 progress.seconds += time.perf_counter() - started
                 speed = f"{progress.tokens / progress.seconds:,.0f}"
                 text = f"loss {progress.loss:.3f}  {speed} learned tok/s"
@@ -191,6 +200,24 @@ class _Run:
                     self._stop()
                 if time.monotonic() - self._saved >= _CHECKPOINT_EVERY:
                     self._checkpoint()
+
+    def _advance(self) -> None:
+        """Take a step; if that cannot be, keep its texts, and the model as it was before."""
+        try:
+            self.trainer.advance()
+        except Diverged as error:
+            run = self.run
+            error.save(run.diverged, self.texts.form.tokenizer.decode)
+            if self.losses.best is None:
+                self._save_model()
+            config, model = (shlex.quote(str(path)) for path in (run.config, run.path))
+            error.way_on = (
+                f"the last good checkpoint is {self._checkpoints.latest}. To resume from it as it "
+                f"is would take the same steps again. Train {run.model} on, in a new run:\n"
+                f"         textgym sft --config {config} --model {model} "
+                f"--learning-rate {self.config.peak / 10:g}"
+            )
+            raise
 
     def _log(self, logger: Logger, look: bool) -> None:
         """Write a row of the log, after a look at what is held out where it is time for one."""
@@ -231,14 +258,13 @@ class _Run:
             self.policy.save_pretrained(self.run.adapter, original)
 
     def _checkpoint(self) -> None:
-        temporary = self.run.state.with_name(f".{self.run.state.name}")
         state = {
             **self.trainer.state(),
             "losses": asdict(self.losses),
             "texts": self._texts_in_short,
         }
-        torch.save(state, temporary)
-        os.replace(temporary, self.run.state)
+        tokens = self.trainer.progress.tokens
+        self._checkpoints.write(tokens, lambda directory: save_tree(state, directory))
         self._saved = time.monotonic()
 
     def _stop(self) -> None:
@@ -291,7 +317,7 @@ class _Run:
         }
         plot_losses(run.progress, run.curves, losses.before)
         atomic_write(run.result, json.dumps(result, indent=1) + "\n")
-        run.state.unlink(missing_ok=True)
+        self._checkpoints.remove()
         say(self.console, f"{progress.tokens:,} tokens learned in {progress.seconds:.0f} s")
         if losses.before is not None and losses.best is not None:
             say(

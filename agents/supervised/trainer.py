@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from agents.backbone import Backbone
+from agents.health.causes import in_supervised_update
+from agents.health.diverged import batch_of_texts
 from agents.pretraining.trainer import learning_rate_at
 from agents.supervised.config import SFTConfig
 from agents.supervised.cross_entropy import cross_entropy
@@ -85,7 +87,7 @@ class SupervisedTrainer:
         """Take one step of the optimizer.
 
         Raises:
-            FloatingPointError: If the loss became infinite or not a number.
+            Diverged: If the loss or its gradient became infinite or not a number; no step is taken.
         """
         config, progress = self._config, self.progress
         chosen = self._next_texts()
@@ -98,12 +100,19 @@ class SupervisedTrainer:
             part = cross_entropy(self._backbone, batch).sum()
             (part / tokens).backward()  # type: ignore[no-untyped-call]
             total += float(part.detach())
-        if not math.isfinite(total):
-            raise FloatingPointError(
-                f"the loss became {total} after {progress.texts:,} texts. Lower --learning-rate "
-                f"({config.peak}) or use --dtype float32."
+        norm = float(torch.nn.utils.clip_grad_norm_(self._weights.values(), config.max_grad_norm))
+        if not (math.isfinite(total) and math.isfinite(norm)):
+            self._optimizer.zero_grad(set_to_none=True)
+            contexts, written = zip(*chosen, strict=True)
+            error = in_supervised_update(
+                self._backbone,
+                total / tokens,
+                norm,
+                f"lower --learning-rate ({config.peak:g}), or use --dtype float32.",
+                batch_of_texts(contexts, written, {}),
             )
-        torch.nn.utils.clip_grad_norm_(self._weights.values(), config.max_grad_norm)
+            error.when = f"after {progress.texts:,} texts"
+            raise error
         self._optimizer.step()
         progress.texts += len(chosen)
         progress.tokens += tokens

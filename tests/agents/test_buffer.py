@@ -178,3 +178,50 @@ def test_there_are_no_observations_to_get(make_buffer):
 def test_a_segment_is_as_long_as_what_a_model_reads():
     segment = Segment(row=0, begin=2, end=5, context=np.array([4, 5], np.int32))
     assert (segment.length, segment.steps) == (4, 3)
+
+
+@given(data=st.data())
+def test_episodes_are_numbered_in_the_order_in_which_they_began(data):
+    """Rows may be left out once they wrote enough, as where whole episodes are collected."""
+    n_steps, n_envs = data.draw(st.integers(1, 8)), data.draw(st.integers(1, 4))
+    buffer = TokenRolloutBuffer(n_steps, *SPACES, n_envs=n_envs)
+    written = [data.draw(st.integers(0, n_steps)) for _ in range(n_envs)]
+    written[data.draw(st.integers(0, n_envs - 1))] = n_steps
+    flags = st.lists(st.booleans(), min_size=n_envs, max_size=n_envs)
+    starts = np.array([data.draw(flags) for _ in range(n_steps)])
+    buffer.pos = n_steps
+    buffer.episode_starts[:] = starts
+    buffer.written[:] = np.arange(n_steps)[:, None] < written
+    buffer.trim()
+    expected, begun, current = np.full((n_steps, n_envs), -1), 0, [-1] * n_envs
+    for step in range(n_steps):
+        for row in range(n_envs):
+            if step < written[row]:
+                if step == 0 or starts[step, row]:
+                    current[row], begun = begun, begun + 1
+                expected[step, row] = current[row]
+    np.testing.assert_array_equal(buffer.episodes, expected)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n_steps=st.integers(1, 12),
+    n_envs=st.integers(1, 4),
+    size=st.integers(1, 40),
+    left=st.lists(st.integers(0, 12), min_size=4, max_size=4),
+)
+def test_rows_that_are_left_out_give_no_token(make_buffer, seed, n_steps, n_envs, size, left):
+    """What was written, and no more, is in a segment, in one mini-batch, and at its own place."""
+    buffer, _ = make_buffer(seed, n_steps, n_envs)
+    wrote = [n_steps, *left][:n_envs]
+    buffer.written[:] = np.arange(n_steps)[:, None] < wrote
+    for row, last in enumerate(wrote):  # which begins nothing any more
+        buffer._begun[row] = [begun for begun in buffer._begun[row] if begun[0] <= last]
+    places = []
+    for segments in buffer.mini_batches(size):
+        for batch in buffer.sequence_batches(segments, max_tokens=size):
+            tokens, at = batch.tokens.tolist(), batch.places.tolist()
+            for token, place in zip(tokens, at, strict=True):
+                assert buffer.actions.ravel()[place] == token
+            places += at
+    assert sorted(places) == np.flatnonzero(buffer.written).tolist()

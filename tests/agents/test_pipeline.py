@@ -258,7 +258,7 @@ def test_a_stage_that_is_not_over_may_change_what_a_resumed_run_may(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("agents.callbacks.SampleLog._on_rollout_start", interrupt)
+        patch.setattr("agents.watching.SampleLog._on_rollout_start", interrupt)
         assert main(["run", file]) == 130
     stages[2]["train"].update(gamma=0.5)
     write(path, output, stages[2:])

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from stable_baselines3 import DQN
 from stable_baselines3.common.buffers import DictReplayBuffer
 from stable_baselines3.common.vec_env import VecNormalize
@@ -95,6 +97,21 @@ def test_samples_are_those_of_sb3s_buffer(n_envs, count, handle_timeout_terminat
         )
         assert (ours.size(), ours.pos, ours.full) == (stock.size(), stock.pos, stock.full)
         same(sampled(ours), sampled(stock))
+
+
+@settings(max_examples=40)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n_envs=st.integers(1, 3),
+    count=st.integers(1, 40),
+    room=st.integers(1, 25),
+)
+def test_any_texts_come_back_as_sb3_stores_them(seed, n_envs, count, room):
+    """Whenever the buffer wraps around, and in the middle of whichever text."""
+    settings_ = {"n_envs": n_envs, "count": count, "size": room * n_envs, "seed": seed}
+    ours, stock = (filled(kind, **settings_) for kind in (TokenReplayBuffer, DictReplayBuffer))
+    assert (ours.size(), ours.pos, ours.full) == (stock.size(), stock.pos, stock.full)
+    same(sampled(ours), sampled(stock))
 
 
 GAME = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,8 @@ def test_a_run_leaves_what_the_readme_says(run: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     assert {path.name for path in run.iterdir()} >= {
-        "config.yaml", "progress.csv", "samples.jsonl", "samples.html", "curves.png", "model",
+        "config.yaml", "progress.csv", "samples.jsonl", "report.html", "texts.json", "about.json",
+        "curves.png", "model",
     }  # fmt: skip
     assert list(run.glob("events.out.tfevents.*"))
     with Image.open(run / "curves.png") as curves:
@@ -174,18 +176,12 @@ def test_a_run_that_was_stopped_goes_on(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    calls = 0
-
-    def interrupt_once(self: Any) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == 2:
-            raise KeyboardInterrupt
-
     with monkeypatch.context() as patched:
-        patched.setattr("agents.callbacks.SampleLog._on_rollout_start", interrupt_once)
+        ctrl_c = lambda self: signal.raise_signal(signal.SIGINT)  # noqa: E731
+        patched.setattr("agents.watching.LiveView._on_rollout_start", ctrl_c)
         assert main(["train", "--output", "run", "--model", model_dir, *SMALL]) == 130
-    assert "Go on: textgym train --resume run" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "Saved after 64 tokens. Go on: textgym train --resume run" in said.out
     stopped = progress(tmp_path / "run")
     assert stopped[-1]["time/total_timesteps"] == "64"
     assert main(["train", "--resume=run"]) == 0
@@ -204,6 +200,25 @@ def test_a_run_that_was_stopped_goes_on(
     assert progress(tmp_path / "run")[-1]["time/total_timesteps"] == "192"
     assert main(["train", "--resume", "run", "--learning-rate", "1e-9"]) == 1
     assert "takes only --total-timesteps" in capsys.readouterr().err
+
+
+def test_a_second_ctrl_c_stops_at_once_and_the_last_checkpoint_stays(
+    tmp_path: Path,
+    model_dir: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def ctrl_c_twice(self: Any) -> bool:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        return True
+
+    with monkeypatch.context() as patched:
+        patched.setattr("agents.watching.LiveView._on_step", ctrl_c_twice)
+        arguments = ["--output", str(tmp_path / "run"), "--model", model_dir, *SMALL]
+        assert main(["train", *arguments]) == 130
+    assert "Saved after 0 tokens. Go on" in capsys.readouterr().out
+    assert main(["train", "--resume", str(tmp_path / "run")]) == 0
 
 
 def test_a_reward_that_follows_progress_goes_on_where_it_was(
@@ -242,7 +257,7 @@ def test_a_run_that_was_stopped_in_its_first_rollout_goes_on(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("agents.callbacks.SampleLog._on_rollout_start", interrupt)
+        patched.setattr("agents.watching.SampleLog._on_rollout_start", interrupt)
         assert main(["train", "--output", str(run), "--model", model_dir, *SMALL]) == 130
     assert (run / "progress.csv").read_text() == ""
     assert main(["train", "--resume", str(run)]) == 0

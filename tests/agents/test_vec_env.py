@@ -1,12 +1,10 @@
 import csv
-import warnings
 
 import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorWrapper
 from stable_baselines3 import PPO
-from stable_baselines3.common.env_checker import check_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormalize
 
 import textgym
@@ -409,9 +407,3 @@ def test_rewards_can_be_normalised(text_kwargs):
         observations, _, _, _ = env.step(np.array([1, 0]))
     assert observations["input_ids"].dtype == np.int64
     assert len(env.get_original_reward()) == 2
-
-
-def test_sb3_accepts_the_single_environment(text_kwargs):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        check_env(gym.make("TextGen-v0", **text_kwargs).unwrapped)

@@ -11,7 +11,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.utils.env_checker import check_env, data_equivalence
+from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.utils.env_match import check_environments_match
 from hypothesis import given
 from hypothesis import strategies as st
@@ -516,42 +516,6 @@ class TestRender:
 
 
 class TestTools:
-    """What the tools of Gymnasium and Stable-Baselines3 ask for, with warnings as errors."""
-
-    def test_gymnasium_check_env(self, make_env: MakeEnv) -> None:
-        check_env(make_env().unwrapped)
-
-    def test_gymnasium_check_env_with_all_defaults(self) -> None:
-        check_env(gym.make("TextGen-v0").unwrapped)
-
-    def test_stable_baselines3_check_env(self, make_env: MakeEnv) -> None:
-        from stable_baselines3.common.env_checker import check_env as sb3_check_env
-
-        sb3_check_env(make_env(), warn=True)
-        for mode in ("ansi", "rgb_array"):
-            sb3_check_env(make_env(render_mode=mode), warn=True, skip_render_check=False)
-
-    def test_stable_baselines3_make_vec_env(self) -> None:
-        from stable_baselines3.common.env_util import make_vec_env
-
-        envs = make_vec_env("TextGen-v0", n_envs=2, seed=0)
-        assert envs.reset()["input_ids"].shape[0] == 2
-        for _ in range(33):
-            observations, *_ = envs.step(np.array([1, 2]))
-        assert observations["input_ids"].dtype == np.int64
-        assert envs.get_images()[0].shape == (360, 640, 3)
-        envs.close()
-
-    def test_environments_match(self, make_env: MakeEnv) -> None:
-        kwargs = {"render_mode": "ansi", "reward": "edit_distance"}
-        check_environments_match(make_env(**kwargs), make_env(**kwargs), num_steps=60)
-
-    def test_record_episode_statistics(self, make_env: MakeEnv) -> None:
-        env = gym.wrappers.RecordEpisodeStatistics(make_env())
-        env.reset()
-        info = _write(env, "abcd.")[-1][4]
-        assert (info["episode"]["r"], info["episode"]["l"]) == (0.5, 5)
-
     def test_pickle_in_the_middle_of_an_episode(self, make_env: MakeEnv) -> None:
         env = make_env(reward={"keywords": {"words": ["abc"]}, "length": 1.0}, stop=["jj"])
         env.reset(seed=0)

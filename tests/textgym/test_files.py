@@ -70,9 +70,13 @@ def test_a_failure_in_the_block_leaves_what_was_there(tmp_path, error):
     assert set(os.listdir(directory)) == set(OLD)
 
 
-def test_a_failure_at_any_renaming_leaves_what_was_there(tmp_path, monkeypatch):
+@pytest.mark.parametrize("links", [True, False])
+def test_a_failure_at_any_renaming_leaves_what_was_there(tmp_path, monkeypatch, links):
     new = {"config.json": "new", "model.safetensors": "new"}
-    replace, moves = os.replace, 5  # three old files leave, two new ones come
+    replace, moves = os.replace, 4  # two new files come, two old ones leave
+    if not links:  # not every file system has them, and one more old file leaves
+        monkeypatch.setattr(files.os, "link", _no_links)
+        moves = 5
     for failing in range(moves):
         directory = write(tmp_path / str(failing), OLD)
         calls = iter(range(100))
@@ -93,6 +97,36 @@ def test_a_failure_at_any_renaming_leaves_what_was_there(tmp_path, monkeypatch):
         with atomic_directory(directory, stale=["*.safetensors"]) as temporary:
             write(temporary, new)
         assert contents(directory) == new
+
+
+def test_a_file_that_is_replaced_is_there_at_every_moment(tmp_path, monkeypatch):
+    directory = write(tmp_path / "model", OLD)
+    replace, seen = os.replace, []
+
+    def look(source, target):
+        seen.append((directory / "config.json").read_text())
+        replace(source, target)
+        seen.append((directory / "config.json").read_text())
+
+    monkeypatch.setattr(files.os, "replace", look)
+    with atomic_directory(directory, stale=["*.safetensors"]) as temporary:
+        write(temporary, {"config.json": "new", "model.safetensors": "new"})
+    assert set(seen) == {"old", "new"}
+
+
+def _no_links(*_, **__):
+    raise OSError("not supported")
+
+
+def test_a_durable_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    happened = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(files.os, "fsync", lambda f: (happened.append("sync"), fsync(f)))
+    monkeypatch.setattr(files.os, "replace", lambda a, b: (happened.append("name"), replace(a, b)))
+    files.durable_write(tmp_path / "new" / "file", b"data")
+    assert (tmp_path / "new" / "file").read_bytes() == b"data"
+    assert happened == ["sync", "name", "sync"]
+    assert os.listdir(tmp_path / "new") == ["file"]
 
 
 def test_a_file_is_no_directory(tmp_path):

@@ -8,7 +8,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from agents.algorithms.grpo import GRPO
 from agents.algorithms.reinforce import Reinforce
 from agents.algorithms.rloo import RLOO
-from agents.callbacks import EpisodeCollector
+from agents.watching import EpisodeCollector
 
 MOST = 6  # tokens of a text in `text_kwargs`
 NUMBERS = ("rewards", "values", "log_probs", "ref_log_probs", "advantages", "returns")

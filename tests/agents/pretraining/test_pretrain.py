@@ -17,10 +17,17 @@ from rich.console import Console
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from agents.checkpointing import load_tree
 from agents.pretraining import trainer as module
 from agents.pretraining.files import train_tokenizer
 from agents.pretraining.model import held_out_loss, resolve_precision, sample
-from agents.pretraining.trainer import PretrainConfig, Trainer, learning_rate_at, pretrain
+from agents.pretraining.trainer import (
+    PretrainConfig,
+    Trainer,
+    checkpoints_of,
+    learning_rate_at,
+    pretrain,
+)
 from agents.pretraining.windows import cut, epoch_windows, token_stream, windows_per_epoch
 
 WORDS = ["the king", "my lord", "good night", "a horse", "sweet rose", "to be", "or not"]
@@ -159,8 +166,9 @@ def test_a_resumed_run_ends_as_the_uninterrupted_one(
         _stop_at(patch, 23, _power_cut)
         with pytest.raises(_Stop):
             pretrain(config, quiet())
-    checkpoint = torch.load(config.output / "checkpoint.pt", weights_only=True)
-    assert checkpoint["step"] == 20
+    latest = checkpoints_of(config.output).latest
+    assert latest is not None
+    assert load_tree(latest)["step"] == 20
     pretrain(config, quiet())
     for name in ("model.safetensors", "tokenizer.json", "config.json"):
         assert (config.output / name).read_bytes() == (finished / name).read_bytes()
@@ -182,7 +190,9 @@ def test_ctrl_c_saves_the_step_it_interrupts(
         with pytest.raises(KeyboardInterrupt):
             pretrain(config, quiet())
     assert signal.getsignal(signal.SIGINT) is before
-    assert torch.load(config.output / "checkpoint.pt", weights_only=True)["step"] == 7
+    latest = checkpoints_of(config.output).latest
+    assert latest is not None
+    assert load_tree(latest)["step"] == 7
     assert Trainer(config, quiet()).step == 7
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,49 +13,6 @@ from textgym.ratings import RatingServer, Submission
 WAIT = 10
 
 NASTY = "<script>document.title = 'taken'</script><img src=x onerror=\"document.title='taken'\">"
-
-
-def _program(*names: str) -> str | None:
-    return next(filter(None, map(shutil.which, names)), None)
-
-
-BROWSER = _program("chromium", "chromium-browser", "google-chrome", "chrome")
-DRIVER = _program("chromedriver")
-
-pytestmark = pytest.mark.skipif(
-    not (BROWSER and DRIVER) and "CI" not in os.environ,
-    reason="needs Chromium and chromedriver",
-)
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    assert BROWSER, "Chromium is not installed, and CI runs every test"
-    assert DRIVER, "chromedriver is not installed, and CI runs every test"
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
-    for flag in (
-        "headless",
-        "no-sandbox",
-        "disable-gpu",
-        "disable-dev-shm-usage",
-        "no-first-run",
-        "disable-background-networking",
-        "disable-component-update",
-        "disable-sync",
-        "no-proxy-server",
-        "host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
-        "window-size=1280,900",
-        f"user-data-dir={tmp_path_factory.mktemp('chromium')}",
-    ):
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = webdriver.Chrome(options=options, service=Service(executable_path=DRIVER))
-    yield browser
-    browser.quit()
 
 
 class Page:

@@ -157,15 +157,15 @@ def test_rouge_finds_long_common_subsequences():
     ("make", "message"),
     [
         (lambda: ErrorRate("token"), "error_rate: unit is 'character' or 'word', got 'token'"),
-        (lambda: Bleu(max_order=0), "bleu: max_order is a whole number of at least 1, got 0"),
+        (lambda: Bleu(max_order=0), "bleu: max_order is a whole number from 1 to 100, got 0"),
         (lambda: Bleu(max_order=True), "bleu: max_order is a whole number .* got True"),
         (
             lambda: Bleu(tokenize="flores200"),
             "bleu: tokenize is '13a', .* got 'flores200'",
         ),
         (lambda: Bleu(smooth="some"), "bleu: smooth is 'exp', .* got 'some'"),
-        (lambda: Chrf(char_order=0), "chrf: char_order is a whole number of at least 1, got 0"),
-        (lambda: Chrf(word_order=-1), "chrf: word_order is a whole number of at least 0, got -1"),
+        (lambda: Chrf(char_order=0), "chrf: char_order is a whole number from 1 to 100, got 0"),
+        (lambda: Chrf(word_order=-1), "chrf: word_order is a whole number from 0 to 100, got -1"),
         (lambda: Chrf(beta=float("nan")), "chrf: beta is a number above 0, got nan"),
         (lambda: Rouge("rouge0"), "rouge: kind is 'rouge1' to 'rouge9', .* got 'rouge0'"),
         (lambda: Rouge(measure="fmeasure"), "rouge: measure is 'f', .* got 'fmeasure'"),

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from textgym.completion import Sample
@@ -144,3 +144,43 @@ def test_a_reward_is_held_back_until_its_episode_ends(byte_tokenizer):
     spec = {"name": "length", "target": 2}
     assert run(spec, byte_tokenizer, b"abc", timing="delayed") == [0, 0, 0, 0.5]
     assert run(spec, byte_tokenizer, b"abc") == [0.5, 0.5, -0.5, 0]
+
+
+SCORES = {"long": len, "a": lambda text: text.count("a") - 0.25, "wide": lambda t: len(t) ** 2}
+
+
+@settings(max_examples=60)
+@given(
+    text=st.text(st.sampled_from("ab .!\n\u00a0你é"), max_size=12),
+    half=st.booleans(),
+    end=st.booleans(),
+    every=st.sampled_from(["token", "word", "sentence"]),
+    weights=st.lists(st.integers(-4, 4), min_size=1, max_size=3),
+)
+def test_rewards_add_up_to_the_score_of_the_text(byte_tokenizer, text, half, end, every, weights):
+    """Of any text, cut in the middle of a character, too; whenever it is scored, and paid."""
+    data = text.encode()[: -1 if half else None]
+    tokens = [*(byte + 1 for byte in data), *([0] if end else [])]
+    if not tokens:
+        return
+    reward = {
+        name: {"name": score, "weight": weight}
+        for (name, score), weight in zip(SCORES.items(), weights, strict=False)
+    }
+    final = data.decode("utf-8", "replace")
+    scores = {name: spec["name"](final) for name, spec in reward.items()}
+    expected = sum(reward[name]["weight"] * score for name, score in scores.items())
+    kwargs = {"tokenizer": byte_tokenizer, "max_new_tokens": len(tokens)}
+    for timing in ("immediate", "delayed"):
+        env = TextGenEnv(reward=reward, every=every, timing=timing, **kwargs)
+        env.reset(options={"prompt": "p"})
+        steps = [env.step(token) for token in tokens]
+        assert sum(step[1] for step in steps) == pytest.approx(expected, abs=1e-4)
+        for name, score in scores.items():
+            paid = sum(step[4]["reward_components"][name] for step in steps)
+            assert paid == pytest.approx(reward[name]["weight"] * score, abs=1e-4)
+        info = steps[-1][4]
+        assert info["score"] == pytest.approx(expected, abs=1e-4)
+        assert info["scores"] == pytest.approx(scores, abs=1e-4)
+        if timing == "delayed":
+            assert not any(step[1] for step in steps[:-1])
