@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from agents.cli import main
 from agents.run_directory import RunDirectory
@@ -166,6 +168,10 @@ def test_the_config_repeats_the_run_exactly(run: Path, tmp_path: Path) -> None:
     again = tmp_path / "again"
     assert main(["train", "--config", str(run / "config.yaml"), "--output", str(again)]) == 0
     assert progress(again) == progress(run)
+    for weights in ("start.safetensors", "model/model.safetensors"):
+        expected, found = load_file(run / weights), load_file(again / weights)
+        assert expected.keys() == found.keys()
+        assert all(torch.equal(expected[name], found[name]) for name in expected)
     assert (again / "samples.jsonl").read_text() == (run / "samples.jsonl").read_text()
 
 

@@ -1,0 +1,39 @@
+"""What is said of a run before it begins."""
+
+from __future__ import annotations
+
+from rich.markup import escape
+
+from agents.config import RunConfig
+from agents.language_policy import LanguagePolicy
+from agents.wording import backbone_in_words, rewards_in_words
+from textgym.process import TextProcess
+
+
+def introduction(config: RunConfig, policy: LanguagePolicy, process: TextProcess) -> str:
+    """What a run trains, on what, and for what reward, in rich's markup.
+
+    Args:
+        config: Its settings.
+        policy: What is trained.
+        process: The decision process of its environment.
+    """
+    weights = [p for name, p in policy.named_parameters() if not name.startswith("q_net_target")]
+    size, trained = (
+        _count(sum(p.numel() for p in some))
+        for some in (weights, [p for p in weights if p.requires_grad])
+    )
+    size += " parameters" + ("" if size == trained else f", {trained} of them trained")
+    model = config.model
+    if config.backbone is not None:
+        model = backbone_in_words(config.backbone, config.tokenizer or config.model)
+    reward = rewards_in_words(process.reward.current_weights)
+    return (
+        f"[bold]{config.algo.upper()}[/] trains [bold]{escape(model)}[/] "
+        f"({size}, on {policy.device}) on {escape(process.task.name)}: "
+        f"{config.timing} [bold]{escape(reward)}[/] reward"
+    )
+
+
+def _count(number: int) -> str:
+    return f"{number / 1e6:.1f} M" if number >= 1e5 else f"{number:,}"
