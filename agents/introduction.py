@@ -31,7 +31,7 @@ def introduction(config: RunConfig, policy: LanguagePolicy, process: TextProcess
     return (
         f"[bold]{config.algo.upper()}[/] trains [bold]{escape(model)}[/] "
         f"({size}, on {policy.device}) on {escape(process.task.name)}: "
-        f"{config.timing} [bold]{escape(reward)}[/] reward"
+        f"{config.timing} [bold]{escape(reward)}[/] reward."
     )
 
 

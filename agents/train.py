@@ -9,7 +9,6 @@ from datetime import datetime
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.algorithms.collect import TokenCollector
@@ -127,10 +126,9 @@ class _Training:
         if not resume:
             run.start.unlink(missing_ok=True)  # of a run that was stopped before it was one
             run.before.unlink(missing_ok=True)
-        about = introduction(self.config, policy, self.process)
-        where = escape(str(run.path))
-        self.chat.print(f"{about}, writing to {where}", soft_wrap=True)
-        say(self.chat, f"Prompts are {prompts_in_words(self.process.format.is_chat)}.")
+        self.chat.print(introduction(self.config, policy, self.process), highlight=False)
+        prompts = prompts_in_words(self.process.format.is_chat)
+        say(self.chat, f"Prompts are {prompts}. Writing to {run.path}")
         if run.start.is_file():
             load_weights(self.algorithm.policy, run.start)
             if isinstance(self.algorithm, TokenCollector) and self.algorithm.reference is not None:

@@ -103,6 +103,13 @@ class Validation(BaseCallback):
         if self._record.is_file():
             self.best = Best.load(self._record)
 
+    def _on_training_start(self) -> None:
+        if self.num_timesteps == 0:
+            self._last = 0
+        elif self.best is None and self._record.is_file():  # goes on without a state
+            self.best = Best.load(self._record)
+            self._last = self.best.timesteps
+
     def _on_rollout_start(self) -> None:
         if self.num_timesteps - self._last >= self._every:
             self._look()
