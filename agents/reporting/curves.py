@@ -16,6 +16,10 @@ Points = Sequence[tuple[float, float]]
 """Where a curve goes: tokens of training, and the number that was logged then."""
 
 
+MOST_POINTS = 1_000
+"""Of a run in a chart: a page shall not grow with its updates."""
+
+
 @dataclass(frozen=True)
 class Curve:
     """One column of the logs of a group's runs, p points.
@@ -181,6 +185,19 @@ def points(rows: Sequence[Mapping[str, float]], chart: Chart) -> list[tuple[floa
         if chart.column in row and chart.at in row and math.isfinite(row[chart.column])
     }
     return sorted(found.items())
+
+
+def thinned(of_run: Points, most: int = MOST_POINTS) -> Points:
+    """The points of a run, or where they are too many, means of neighbours.
+
+    Args:
+        of_run: The points, ascending.
+        most: How many are wanted at most.
+    """
+    if len(of_run) <= most:
+        return of_run
+    parts = np.array_split(np.array(of_run, np.float64), most)
+    return [(float(x), float(y)) for x, y in (part.mean(0) for part in parts)]
 
 
 def curve(runs: Sequence[Points]) -> Curve:

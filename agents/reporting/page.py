@@ -23,7 +23,16 @@ from markupsafe import Markup
 
 from agents.judging import intervals
 from agents.judging.intervals import Estimate
-from agents.reporting.curves import TRAINING, VALIDATION, Chart, charts, curve, points
+from agents.reporting.curves import (
+    MOST_POINTS,
+    TRAINING,
+    VALIDATION,
+    Chart,
+    charts,
+    curve,
+    points,
+    thinned,
+)
 from agents.reporting.groups import Group, differing, group, worded
 from agents.reporting.run import Run
 from agents.reporting.token_texts import MOST_PAIRS, text_sets
@@ -56,6 +65,7 @@ def page(runs: Sequence[Run]) -> str:
         summaries=summaries,
         groups=groups,
         sections=sections,
+        thinned=MOST_POINTS if max(len(run.progress) for run in runs) > MOST_POINTS else None,
         settings=_settings(runs),
         style=Markup(_asset("style.css")),
         colours={
@@ -193,7 +203,7 @@ def _chart(
     """A chart with its curves, one for each group that logged it, JSON-able."""
     curves = []
     for index, of_group in enumerate(groups):
-        found = curve([points(run.progress, chart) for run in of_group.runs])
+        found = curve([thinned(points(run.progress, chart)) for run in of_group.runs])
         if found.timesteps:
             numbers = {name: [_short(n) for n in getattr(found, name)] for name in _OF_CURVE}
             curves.append({"group": index, "x": found.timesteps, "runs": found.runs, **numbers})

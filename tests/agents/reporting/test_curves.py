@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.reporting.curves import REST, SCORE, Chart, charts, curve, points
+from agents.reporting.curves import REST, SCORE, Chart, charts, curve, points, thinned
 from agents.reporting.groups import group
 from agents.reporting.run import Run
 
@@ -103,3 +104,12 @@ def test_the_loss_of_texts_is_for_supervised_learning():
     shown = charts(of_columns("sft", **losses))
     assert {chart.section for chart in shown} == {"Supervised learning"}
     assert {chart.section for chart in charts(of_columns(**losses))} == {REST}
+
+
+def test_many_points_become_means_of_neighbours() -> None:
+    of_run = [(float(x), float(x % 2)) for x in range(10)]
+    assert thinned(of_run, 10) is of_run
+    assert thinned(of_run, 5) == [(0.5, 0.5), (2.5, 0.5), (4.5, 0.5), (6.5, 0.5), (8.5, 0.5)]
+    shown = thinned(of_run, 3)
+    assert len(shown) == 3
+    assert np.average([y for _, y in shown], weights=[4, 3, 3]) == pytest.approx(0.5)
