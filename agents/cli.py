@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TypeAlias
 
 from rich.console import Console
 from rich.markup import escape
@@ -18,33 +16,30 @@ import textgym
 from textgym import models, rewards, tasks
 from textgym.extras import MissingExtra
 from textgym.registry import did_you_mean
-
-if TYPE_CHECKING:
-    from agents.run_directory import RunDirectory
+from textgym.shell import pip_install, program
 
 # Each command imports what it needs: `textgym list` does not wait for torch.
-
-Config = TypeVar("Config")
-"""The settings of a command."""
 
 
 def train(arguments: list[str]) -> None:
     """Train a language model with a reward at every token."""
     from agents.config import RunConfig
     from agents.run_directory import RunDirectory
+    from agents.run_options import run_options
     from agents.train import train as run
 
-    config, resumed = _settings(RunConfig, "train", arguments, RunDirectory.check_resumable)
+    config, resumed = run_options(RunConfig, "train", arguments, RunDirectory.check_resumable)
     run(config, resume=resumed)
 
 
 def sft(arguments: list[str]) -> None:
     """Train a language model to write the references of a task, or a corpus."""
+    from agents.run_options import run_options
     from agents.supervised.config import SFTConfig
     from agents.supervised.sft import check_resumable
     from agents.supervised.sft import sft as run
 
-    config, resumed = _settings(SFTConfig, "sft", arguments, check_resumable)
+    config, resumed = run_options(SFTConfig, "sft", arguments, check_resumable)
     run(config, resume=resumed)
 
 
@@ -54,68 +49,7 @@ def run(arguments: list[str]) -> None:
 
     from agents.pipeline import PipelineConfig, run_pipeline
 
-    run_pipeline(tyro.cli(PipelineConfig, prog="textgym run", args=arguments))
-
-
-def _settings(
-    kind: type[Config],
-    command: str,
-    arguments: list[str],
-    check_resumable: Callable[[RunDirectory], None],
-) -> tuple[Config, bool]:
-    """The settings of a run, and whether it goes on with one that was stopped.
-
-    Args:
-        kind: The dataclass of the settings.
-        command: The command.
-        arguments: What was typed behind it.
-        check_resumable: Raises if a run cannot go on.
-    """
-    import tyro
-
-    from agents.run_directory import RunDirectory
-    from agents.run_file import FREE_TO_CHANGE, load_config
-
-    changeable = FREE_TO_CHANGE[command]
-    resumed, arguments = _take(arguments, "--resume", "DIR")
-    config_file, arguments = _take(arguments, "--config", "DIR/config.yaml")
-    default: Any = tyro.MISSING_NONPROP
-    if resumed is not None:
-        directory = RunDirectory(Path(resumed))
-        check_resumable(directory)
-        settings: Any = load_config(directory.config, kind, command)
-        default = replace(settings, output=directory.path)
-    elif config_file is not None:
-        default = load_config(Path(config_file), kind, command)
-    options = " and ".join(f"--{name.replace('_', '-')}" for name in changeable)
-    config: Any = tyro.cli(
-        kind,
-        default=default,
-        prog=f"textgym {command}",
-        args=arguments,
-        description=f"{kind.__doc__} Also: --config FILE takes the settings of a run from "
-        "its config.yaml; --resume DIR goes on with a run that was stopped, and takes only "
-        f"{options} beside it.",
-    )
-    changed = {name: getattr(config, name) for name in changeable}
-    if resumed is not None and config != replace(default, **changed):
-        raise ValueError(
-            f"--resume takes only {options} beside it: the run goes on with its own settings. To "
-            "change others, start a new run with --config and --model."
-        )
-    return config, resumed is not None
-
-
-def _take(arguments: list[str], option: str, wants: str) -> tuple[str | None, list[str]]:
-    """The value of an option, or None, and the arguments without it."""
-    for at, argument in enumerate(arguments):
-        name, equals, value = argument.partition("=")
-        if name == option:
-            if not equals and at + 1 == len(arguments):
-                raise ValueError(f"{option} wants a path: {option} {wants}")
-            end = at + 1 if equals else at + 2
-            return value if equals else arguments[at + 1], arguments[:at] + arguments[end:]
-    return None, arguments
+    run_pipeline(tyro.cli(PipelineConfig, prog=f"{program()} run", args=arguments))
 
 
 def sample(arguments: list[str]) -> None:
@@ -125,7 +59,7 @@ def sample(arguments: list[str]) -> None:
     from agents.sample import SampleConfig
     from agents.sample import sample as run
 
-    run(tyro.cli(SampleConfig, prog="textgym sample", args=arguments))
+    run(tyro.cli(SampleConfig, prog=f"{program()} sample", args=arguments))
 
 
 def score(arguments: list[str]) -> None:
@@ -135,7 +69,7 @@ def score(arguments: list[str]) -> None:
     from agents.score import ScoreConfig
     from agents.score import score as run
 
-    run(tyro.cli(ScoreConfig, prog="textgym score", args=arguments))
+    run(tyro.cli(ScoreConfig, prog=f"{program()} score", args=arguments))
 
 
 def train_reward(arguments: list[str]) -> None:
@@ -145,7 +79,7 @@ def train_reward(arguments: list[str]) -> None:
     from agents.reward_training import RewardTrainingConfig
     from agents.reward_training import train_reward as run
 
-    run(tyro.cli(RewardTrainingConfig, prog="textgym train-reward", args=arguments))
+    run(tyro.cli(RewardTrainingConfig, prog=f"{program()} train-reward", args=arguments))
 
 
 def rate(arguments: list[str]) -> None:
@@ -154,7 +88,7 @@ def rate(arguments: list[str]) -> None:
 
     from textgym.ratings import serve
 
-    tyro.cli(serve, prog="textgym rate", args=arguments)
+    tyro.cli(serve, prog=f"{program()} rate", args=arguments)
 
 
 def pretrain(arguments: list[str]) -> None:
@@ -164,7 +98,7 @@ def pretrain(arguments: list[str]) -> None:
     from agents.pretraining import PretrainConfig
     from agents.pretraining import pretrain as run
 
-    run(tyro.cli(PretrainConfig, prog="textgym pretrain", args=arguments))
+    run(tyro.cli(PretrainConfig, prog=f"{program()} pretrain", args=arguments))
 
 
 def evaluate(arguments: list[str]) -> None:
@@ -174,7 +108,7 @@ def evaluate(arguments: list[str]) -> None:
     from agents.judging.config import EvalConfig
     from agents.judging.judge import evaluate_models
 
-    evaluate_models(tyro.cli(EvalConfig, prog="textgym eval", args=arguments))
+    evaluate_models(tyro.cli(EvalConfig, prog=f"{program()} eval", args=arguments))
 
 
 def prompts(arguments: list[str]) -> None:
@@ -183,7 +117,7 @@ def prompts(arguments: list[str]) -> None:
 
     from agents.prompt_search import PromptsConfig, search_prompts
 
-    search_prompts(tyro.cli(PromptsConfig, prog="textgym prompts", args=arguments))
+    search_prompts(tyro.cli(PromptsConfig, prog=f"{program()} prompts", args=arguments))
 
 
 def report(arguments: list[str]) -> None:
@@ -193,7 +127,7 @@ def report(arguments: list[str]) -> None:
     from agents.reporting.command import ReportConfig
     from agents.reporting.command import report as run
 
-    run(tyro.cli(ReportConfig, prog="textgym report", args=arguments))
+    run(tyro.cli(ReportConfig, prog=f"{program()} report", args=arguments))
 
 
 def list_names(arguments: list[str]) -> None:
@@ -299,6 +233,10 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
 }
 
 
+OURS = ("agents", "textgym")
+"""The packages of which nothing can be missing once they are installed."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
@@ -323,7 +261,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain(f"textgym {name}: {error}")
         return 1
     except ModuleNotFoundError as error:
-        _complain(f"textgym {name} needs {error.name}: pip install 'textgym[all]'")
+        if (error.name or "").partition(".")[0] in OURS:  # a file of this package is gone
+            raise
+        cure = pip_install("'textgym[all]'")
+        _complain(f"textgym {name} needs {error.name}, which is not installed: {cure}")
         return 1
     except (ValueError, TypeError, OSError, FloatingPointError, textgym.RewardError) as error:
         # What a person can mend: the message says how. Anything else shows its traceback.
@@ -348,7 +289,7 @@ def _usage(console: Console) -> None:
     for name, command in COMMANDS.items():
         commands.add_row(f"  [bold]textgym {name}[/]", command.__doc__)
     console.print(commands)
-    console.print("\nOptions of a command: textgym COMMAND --help")
+    console.print(f"\nOptions of a command: {program()} COMMAND --help", soft_wrap=True)
 
 
 if __name__ == "__main__":

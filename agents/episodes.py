@@ -119,3 +119,8 @@ class EpisodeRecorder:
                 "go on with as many environments as before."
             )
         self._tokens, self._rewards = copy.deepcopy((state["tokens"], state["rewards"]))
+
+    def forget(self, rows: NDArray[np.bool_]) -> None:
+        """Forget the unfinished episodes of rows, bool (n,)."""
+        for row in rows.nonzero()[0].tolist():
+            self._tokens[row], self._rewards[row] = [], []

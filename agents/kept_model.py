@@ -35,6 +35,7 @@ class KeptModel:
         self._policy = policy
         self._tokenizer = tokenizer
         self._run = run
+        self._saved_here = False  # and not before the run was stopped and went on
 
     @property
     def best(self) -> Best | None:
@@ -46,6 +47,7 @@ class KeptModel:
         self._policy.save_pretrained(self._run.model, self._tokenizer, merged=True)
         if self._config.lora_rank is not None:
             self._policy.save_pretrained(self._run.adapter, self._tokenizer)
+        self._saved_here = True
 
     def save_if_none(self) -> None:
         """Save the model as it is, if validation has chosen none."""
@@ -58,7 +60,7 @@ class KeptModel:
         Args:
             timesteps: Tokens that the policy has learned from by now.
         """
-        if self.best is None or self.best.timesteps == timesteps:
+        if self.best is None or (self._saved_here and self.best.timesteps == timesteps):
             return self._policy
         policy = self._policy
         assert isinstance(policy.action_space, spaces.Discrete)

@@ -16,7 +16,7 @@ from agents.episodes import Episode
 from agents.evaluation import Written, mean_score
 from agents.loggers import make_logger
 from agents.loggers.csv_log import forget_rows
-from textgym.files import atomic_write
+from textgym.files import atomic_write, durable_write
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class RunDirectory:
             for each in written
         ]
         # ASCII only, since a text may hold half a surrogate pair.
-        atomic_write(self.before, json.dumps(records))
+        durable_write(self.before, json.dumps(records).encode())
 
     def save_result(
         self, what: str, before: Sequence[Episode], after: Sequence[Episode], timesteps: int

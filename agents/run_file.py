@@ -17,7 +17,7 @@ import yaml
 
 from agents.config import RunConfig
 from agents.typed import is_list, typed
-from textgym.files import atomic_write
+from textgym.files import durable_write
 from textgym.registry import did_you_mean
 
 Config = TypeVar("Config")
@@ -33,13 +33,40 @@ FREE_TO_CHANGE = {
 
 def save_config(config: Any, path: Path, command: str = "train") -> None:
     """Write a run file for `--config` of a command; the run's own directory is left out."""
+    values = {"command": command, **_as_plain(config)}
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    text = f"# textgym {command} --config {path.name} repeats this run.\n{text}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    durable_write(path, text.encode())
+
+
+def check_same_run(config: RunConfig, path: Path) -> None:
+    """Raise if a run is not to go on with the settings that it began with.
+
+    Args:
+        config: The settings.
+        path: The run's own file.
+
+    Raises:
+        ValueError: If others than those of `FREE_TO_CHANGE` differ.
+    """
+    wanted, own = _as_plain(config), _as_plain(load_config(path))
+    for name in {**own, **wanted}:
+        if wanted.get(name) != own.get(name) and name not in FREE_TO_CHANGE["train"]:
+            raise ValueError(
+                f"{name} is {wanted.get(name)!r}, and the run in {path.parent} has "
+                f"{own.get(name)!r}. A run goes on with its own settings, but for "
+                f"{', '.join(FREE_TO_CHANGE['train'])}; begin another run for others."
+            )
+
+
+def _as_plain(config: Any) -> dict[str, Any]:
+    """Settings as YAML has them, without those that are about one call only."""
     settings = config.as_data() if isinstance(config, RunConfig) else dataclasses.asdict(config)
-    data = json.loads(json.dumps(settings, default=str))  # paths as strings
-    values = {"command": command, **data}
+    values: dict[str, Any] = json.loads(json.dumps(settings, default=str))  # paths as strings
     for of_this_call in ("output", "quiet"):
         values.pop(of_this_call, None)
-    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-    atomic_write(path, f"# textgym {command} --config {path.name} repeats this run.\n{text}")
+    return values
 
 
 @overload

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import shlex
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
 
 from agents.algorithms.collect import TokenCollector
 from agents.build import build_algorithm
 from agents.candidates import find
 from agents.checkpointing import Checkpoint, Checkpoints, load_checkpoint
-from agents.checkpointing.algorithm import Stateful
+from agents.checkpointing.algorithm import WEIGHTS, Stateful
 from agents.checkpointing.checkpoints import tokens_of
 from agents.checkpointing.room import bytes_of_run, check_room
 from agents.config import RunConfig
 from agents.devices import known_device
 from agents.evaluation import episodes
 from agents.health import Diverged
-from agents.health.aftermath import keep_what_is_good
+from agents.health.aftermath import latest_good, way_on
 from agents.health.check import HealthCheck
 from agents.health.diverged import dated
 from agents.held_out import HeldOut
@@ -37,11 +40,13 @@ from agents.reporting.progress import read_progress
 from agents.reporting.terminal import described
 from agents.reporting.texts import has_critic, read_by_both, write_texts
 from agents.run_directory import RunDirectory
-from agents.run_file import save_config
+from agents.run_file import check_same_run, save_config
+from agents.run_lock import run_lock
+from agents.run_start import check_same_start, save_start
 from agents.validation import Validation, best_template
 from agents.vec_env import make_sb3_vec_env
 from agents.watching import EpisodeCollector, LiveView, RewardLog, SampleLog, SamplePictures
-from agents.weights import load_weights, save_weights
+from agents.weights import load_weights
 from agents.wording import prompts_in_words, say
 from textgym.process import TextProcess
 
@@ -86,10 +91,13 @@ def train(config: RunConfig, console: Console | None = None, *, resume: bool = F
         model=find(config.model).source,
         tokenizer=None if config.tokenizer is None else find(config.tokenizer).source,
     )
+    if resume:
+        check_same_run(config, run.config)
     training = _Training(config, run, console)
-    training.begin(resume)
-    training.learn()
-    training.judge()
+    with run_lock(run.path):
+        training.begin(resume)
+        training.learn()
+        training.judge()
     return run.path
 
 
@@ -121,62 +129,57 @@ class _Training:
 
     def begin(self, resume: bool) -> None:
         """Judge the model as it is, and make the directory a run; or take it as it was."""
-        run, policy = self.run, self.policy
-        check_room(run.path, bytes_of_run(policy, self.config.keep_checkpoints))
-        if not resume:
-            run.start.unlink(missing_ok=True)  # of a run that was stopped before it was one
-            run.before.unlink(missing_ok=True)
-        self.chat.print(introduction(self.config, policy, self.process), highlight=False)
+        run, config, algorithm = self.run, self.config, self.algorithm
+        check_room(run.path, bytes_of_run(self.policy, config.keep_checkpoints))
+        self.chat.print(introduction(config, self.policy, self.process), highlight=False)
         prompts = prompts_in_words(self.process.format.is_chat)
         say(self.chat, f"Prompts are {prompts}. Writing to {run.path}")
-        if run.start.is_file():
-            load_weights(self.algorithm.policy, run.start)
-            if isinstance(self.algorithm, TokenCollector) and self.algorithm.reference is not None:
-                self.algorithm.refer_to_policy()
+        if resume and run.start.is_file():
+            check_same_start(run.start, algorithm, self.process)
+            load_weights(algorithm.policy, run.start)
+            if isinstance(algorithm, TokenCollector) and algorithm.reference is not None:
+                algorithm.refer_to_policy()
         else:
-            save_weights(self.algorithm.policy, run.start)
-        self.before = run.load_before() if run.before.is_file() else self.test.write(policy)
+            save_start(run.start, algorithm, self.process)
+        if resume and run.before.is_file():
+            self.before = run.load_before()
+        else:
+            self.before = self.test.write(self.policy)
+            run.save_before(self.before)
         before = described(episodes(self.before))
         say(self.chat, f"{self.test.what}: {before} before training")
-        run.save_before(self.before)
-        save_config(self.config, run.config)
-        write_about(run.about, self.config, policy.device)
+        if not resume:
+            save_config(config, run.config)
+        write_about(run.about, config, self.policy.device)
 
     def learn(self) -> None:
         """Train to the last token, or to the end of the update in which Ctrl-C came."""
         run, config, algorithm = self.run, self.config, self.algorithm
-        latest = self.checkpoints.latest
-        first = 0 if latest is None else tokens_of(latest)
-        run.forget_after(first)
         collector = EpisodeCollector()
         health = HealthCheck(collector, self.console, max_new_tokens=config.max_new_tokens)
+        watching = [collector, health, *self._callbacks(collector)]
+        parts = {type(part).__name__: part for part in watching if isinstance(part, Stateful)}
+        first = self._go_on(parts)
         history = read_progress(run.progress) if run.progress.is_file() else ()
         view = LiveView(self.chat, collector, history=history)
-        watching = [collector, health, *self._callbacks(collector), view]
-        parts = {type(part).__name__: part for part in watching if isinstance(part, Stateful)}
         checkpoint = Checkpoint(self.checkpoints, config.checkpoint_every, parts)
         # Health before the checkpoint, which is to be of something good.
-        callbacks = [collector, health, checkpoint, *watching[2:]]
-        algorithm.set_logger(run.logger(config.loggers, after=first))
+        callbacks = [collector, health, checkpoint, *watching[2:], view]
         started = time.perf_counter()
         try:
-            if latest is not None:
-                load_checkpoint(algorithm, latest, parts)
-                say(self.chat, f"Going on after {first:,} tokens.")
-            self._say_if_over()
             self._train(callbacks, checkpoint, view)
         except Diverged as error:
+            view.stop()
             error.batch = error.batch or health.learned_from()
-            error.save(run.diverged, self.process.tokenizer.decode)
-            best = self.kept.best
-            error.way_on = keep_what_is_good(
-                run, config, self.policy, best, self.kept.save, by_reward=error.by_reward
-            )
+            save_batch = partial(error.save, run.diverged, self.process.tokenizer.decode)
+            self._try("what was being learned", save_batch)
+            self._keep_what_is_good()
+            error.way_on = way_on(run, config, self.policy, self.kept.best, error.by_reward)
             raise
         except BaseException:
             view.stop()
-            self.kept.save_if_none()
             self._say_how_to_go_on()
+            self._keep_what_is_good()
             raise
         finally:
             view.stop()
@@ -184,7 +187,7 @@ class _Training:
             self.env.close()
         self.kept.save_if_none()
         seconds, steps = time.perf_counter() - started, algorithm.num_timesteps - first
-        kl = "" if view.kl is None else f", at a KL of {view.kl:.1f} nats a text"
+        kl = "" if view.kl is None else f", at a KL of {abs(view.kl):.1f} nats a text"
         say(self.chat, f"{steps:,} tokens in {seconds:.0f} s{kl}")
 
     def judge(self) -> None:
@@ -241,21 +244,66 @@ class _Training:
             callbacks.append(self.kept.chooser)
         return callbacks
 
+    def _go_on(self, parts: Mapping[str, Stateful]) -> int:
+        """Load the newest checkpoint, if there is any; returns its tokens.
+
+        Only then what was logged after it is dropped: a checkpoint that is refused costs nothing.
+        """
+        run, config, algorithm = self.run, self.config, self.algorithm
+        algorithm.set_logger(Logger(str(run.path), []))  # which gets back what it had to write
+        latest = self.checkpoints.latest
+        first = 0 if latest is None else tokens_of(latest)
+        if latest is not None:
+            try:
+                load_checkpoint(algorithm, latest, parts)
+            except ValueError as error:
+                raise ValueError(f"{error}{self._older}") from error
+            save_config(config, run.config)  # which may have more tokens to write
+            say(self.chat, f"Going on after {first:,} tokens.")
+            self._say_if_over()
+        run.forget_after(first)
+        algorithm.logger.output_formats += run.logger(config.loggers, after=first).output_formats
+        return first
+
     def _train(self, callbacks: list[BaseCallback], checkpoint: Checkpoint, view: LiveView) -> None:
         config, algorithm = self.config, self.algorithm
         stopping = "Stopping after this update, which is then saved"
+        first = algorithm.num_timesteps
         with interrupts(stopping, view.tell) as interrupted, dated(algorithm):
             checkpoint.interrupted = interrupted
             algorithm.learn(
-                max(config.total_timesteps - algorithm.num_timesteps, 0),
+                max(config.total_timesteps - first, 0),
                 callback=callbacks,
                 # Episodes, or rollouts.
                 log_interval=config.n_envs if config.algorithm.is_greedy else 1,
                 reset_num_timesteps=algorithm._last_obs is None,
             )
-            checkpoint.save()
+            if algorithm.num_timesteps > first:
+                checkpoint.save()
         if interrupted:
             raise KeyboardInterrupt
+
+    def _keep_what_is_good(self) -> None:
+        """See to it that a run that ends too early has a model: that of its last checkpoint."""
+        latest = latest_good(self.run)
+        if self.kept.best is None and latest is not None:
+            load_weights(self.algorithm.policy, latest / WEIGHTS)
+            self._try("the model", self.kept.save)
+
+    def _try(self, what: str, save: Callable[[], None]) -> None:
+        """Save something after an error, which is the one to be told, even if the disk is full."""
+        try:
+            save()
+        except OSError as error:
+            say(self.console, f"{what} could not be saved: {error}")
+
+    @property
+    def _older(self) -> str:
+        """What to do about a checkpoint that cannot be loaded, as the end of a message."""
+        older = self.checkpoints.all[:-1]
+        if not older:
+            return ""
+        return f" There is an older one, {older[-1]}: remove the newer to go on from it."
 
     def _say_if_over(self) -> None:
         if self.algorithm.num_timesteps >= self.config.total_timesteps:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from agents.episodes import Episode
 from agents.evaluation import mean_score
 from textgym.bandits import Uniform
-from textgym.files import atomic_write
+from textgym.files import durable_write
 from textgym.process import TextProcess
 
 VALIDATION = "validation/mean_score"
@@ -49,7 +50,7 @@ class Best:
 
     def save(self, path: Path) -> None:
         """Write it to a file."""
-        atomic_write(path, json.dumps(asdict(self), ensure_ascii=False))
+        durable_write(path, json.dumps(asdict(self)).encode())
 
     @classmethod
     def load(cls, path: Path) -> Best:
@@ -92,14 +93,20 @@ class Validation(BaseCallback):
         self._every = every
         self.best: Best | None = None
         self._last = 0
+        self._best_score = -math.inf
 
     def state(self) -> dict[str, Any]:
-        """When it looked last, JSON-able."""
-        return {"last": self._last}
+        """When it looked last, and the best that it saw, JSON-able."""
+        return {"last": self._last, "best_score": self._best_score}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on as if it had looked then; the best so far is in the file."""
-        self._last = state["last"]
+        """Go on as if it had looked then.
+
+        The model that was kept may be of a look after that, of which the file tells. It stays
+        until there is a better one.
+        """
+        self._last = state.get("last", 0)
+        self._best_score = state.get("best_score", -math.inf)
         if self._record.is_file():
             self.best = Best.load(self._record)
 
@@ -109,6 +116,7 @@ class Validation(BaseCallback):
         elif self.best is None and self._record.is_file():  # goes on without a state
             self.best = Best.load(self._record)
             self._last = self.best.timesteps
+            self._best_score = self.best.score
 
     def _on_rollout_start(self) -> None:
         if self.num_timesteps - self._last >= self._every:
@@ -136,7 +144,8 @@ class Validation(BaseCallback):
         # Written with what SB3 logs next, that is after another rollout.
         self.logger.record(VALIDATION, score)
         self.logger.record(VALIDATION_TIMESTEPS, self.num_timesteps, exclude="tensorboard")
-        self.logger.record("validation/best_score", self.best.score)
+        self._best_score = max(self._best_score, score)
+        self.logger.record("validation/best_score", self._best_score)
         successes = [episode.success for episode in episodes if episode.success is not None]
         if successes:
             self.logger.record("validation/success_rate", float(np.mean(successes)))

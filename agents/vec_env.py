@@ -102,17 +102,21 @@ class VectorEnvBridge(VecEnv):
         state: dict[str, Any] = self._base.state()
         return state
 
-    def load_state(self, state: Mapping[str, Any]) -> None:
+    def load_state(self, state: Mapping[str, Any]) -> tuple[VecEnvObs, NDArray[np.bool_]]:
         """Go on where another environment was.
+
+        Returns:
+            What is observed, and which rows begin anew; see `TextGenVectorEnv.load_state`.
 
         Raises:
             TypeError: If it cannot.
             ValueError: If that was another kind of environment.
         """
         self._check_tells_state()
-        self._base.load_state(state)
+        observations, anew = self._base.load_state(state)
         self._begun = True
         self._reset_seeds()  # which are for a beginning
+        return observations, anew
 
     def _check_tells_state(self) -> None:
         if self.env is not self._base or not hasattr(self._base, "load_state"):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
@@ -28,10 +30,31 @@ def trained_weights(module: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach() for name, value in chosen.items()}
 
 
-def save_weights(module: nn.Module, path: str | Path) -> None:
-    """Write `trained_weights` to a file: under a temporary name, synced, renamed."""
-    weights = trained_weights(module)
-    durable_write(path, save({name: value.contiguous() for name, value in weights.items()}))
+def save_weights(
+    module: nn.Module, path: str | Path, notes: Mapping[str, str] | None = None
+) -> None:
+    """Write `trained_weights` to a file: under a temporary name, synced, renamed.
+
+    Args:
+        module: The module.
+        path: The file, in a directory that is there.
+        notes: Texts to keep with them, by name; see `read_notes`.
+    """
+    weights = {name: value.cpu().contiguous() for name, value in trained_weights(module).items()}
+    durable_write(path, save(weights, dict(notes or {})))
+
+
+def read_notes(path: str | Path) -> dict[str, str]:
+    """The texts that are kept with weights.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    try:
+        with safe_open(path, "numpy") as file:
+            return dict(file.metadata() or {})
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged: {error}.") from error
 
 
 def load_weights(module: nn.Module, path: str | Path) -> None:
@@ -39,9 +62,13 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If they are those of another network; nothing is changed then.
+        ValueError: If the file is damaged, or of another network; nothing is changed then.
     """
-    set_weights(module, load_file(path), str(path))
+    try:
+        given = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged: {error}.") from error
+    set_weights(module, given, str(path))
 
 
 @torch.no_grad()

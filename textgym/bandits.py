@@ -167,7 +167,7 @@ class Bandit(ABC):
         return min(winners, key=lambda winner: winner.low)
 
     def state_dict(self) -> dict[str, Any]:
-        """What has been learned, JSON-able; pending pulls are not in it, as no episode goes on."""
+        """What has been learned, JSON-able; pending pulls are not in it: episodes know theirs."""
         arms = [asdict(arm) for arm in self.arms]
         return {"kind": self.name, "arms": arms, "all": asdict(self._all)}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -52,12 +53,18 @@ def atomic_directory(directory: str | Path, stale: Iterable[str] = ()) -> Iterat
 
 def atomic_write(path: str | Path, text: str) -> None:
     """Write a text file under a temporary name, then rename it; makes its directory if need be."""
-    with _renamed_to(Path(path)) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _renamed_to(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def durable_write(path: str | Path, data: bytes) -> None:
-    """As `atomic_write`, and on the disk when it returns: it outlives a loss of power."""
+    """Write a file in a directory that is there; it is on the disk when this returns.
+
+    Under a temporary name, synced, renamed: it is the old one or the new one, and outlives a loss
+    of power.
+    """
     path = Path(path)
     with _renamed_to(path) as temporary:
         temporary.write_bytes(data)
@@ -78,7 +85,6 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def _renamed_to(path: Path) -> Iterator[Path]:
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield temporary
@@ -92,7 +98,7 @@ def _renamed_to(path: Path) -> Iterator[Path]:
 
 
 def _keep(path: Path, copy: Path, undo: ExitStack) -> None:
-    """Keep what is there under another name, to be put back; a file also stays in its place."""
+    """Keep what is there a second time, to be put back; a file also stays in its place."""
     if not os.path.lexists(path):
         return
     if path.is_dir():
@@ -101,8 +107,7 @@ def _keep(path: Path, copy: Path, undo: ExitStack) -> None:
     try:
         os.link(path, copy, follow_symlinks=False)
     except OSError:  # not every file system has links
-        _move(path, copy, undo)
-        return
+        shutil.copy2(path, copy, follow_symlinks=False)
     undo.callback(os.replace, copy, path)
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
@@ -12,6 +15,7 @@ from numpy.typing import NDArray
 from textgym import bandits
 from textgym.arguments import as_count, check_options
 from textgym.bandits import Bandit, BanditSpec
+from textgym.messages import Message
 from textgym.prompt_format import PromptFormat
 from textgym.registry import did_you_mean
 from textgym.tasks.base import Example, Stream, Task
@@ -198,25 +202,74 @@ class Prompts:
         if self.selection is not None and prompt.template is not None:
             self.selection.repeat(prompt.template)
 
-    def index_of(self, example: Example) -> int | None:
-        """The index of an example that is in memory; None of others."""
-        return self._indices.get(id(example))
+    def as_data(self, prompt: Prompt) -> dict[str, Any] | None:
+        """A prompt that was drawn, JSON-able; None if its columns are nothing that JSON knows."""
+        index = self._indices.get(id(prompt.example))
+        example: Any = index
+        if index is None:
+            try:
+                example = json.loads(json.dumps(asdict(prompt.example)))
+            except (TypeError, ValueError):
+                return None
+            if example["columns"] != prompt.example.columns:  # JSON has no tuples, for one
+                return None
+        return {
+            "example": example,
+            "token_ids": prompt.token_ids.tolist(),
+            "template": prompt.template,
+            "continues": prompt.continues,
+        }
 
-    def example_at(self, index: int) -> Example:
-        """The example of an index."""
-        assert isinstance(self._examples, tuple)
-        example: Example = self._examples[index]
-        return example
+    def from_data(self, data: Mapping[str, Any]) -> Prompt:
+        """The prompt of which `as_data` told.
+
+        Raises:
+            ValueError: If there are fewer examples now.
+        """
+        example = data["example"]
+        if isinstance(example, int):
+            if not example < len(self._indices):
+                raise ValueError(
+                    f"prompt {example} of split {self._split!r} is wanted, and there are "
+                    f"{len(self._indices)}. Go on with the prompts that were there before."
+                )
+            assert isinstance(self._examples, tuple)
+            made: Example = self._examples[example]
+        else:
+            messages = tuple(Message(*message) for message in example["messages"])
+            made = Example(**{**example, "messages": messages})
+        token_ids = np.array(data["token_ids"], np.int64)
+        return Prompt(made, token_ids, data["template"], data["continues"])
+
+    def fingerprint(self) -> str:
+        """Tells these prompts from others, as far as they are in memory."""
+        told = hashlib.sha256(repr((self._split, self.context_length)).encode())
+        told.update(repr([template.text for template in self.templates]).encode())
+        for variants in self._prompts:
+            told.update(repr(variants[0].example).encode("utf-8", "surrogatepass"))
+            for prompt in variants:
+                told.update(prompt.token_ids.tobytes())
+        return told.hexdigest()
 
     def state(self) -> dict[str, Any]:
-        """How far a stream has been read, JSON-able, if it can tell; empty for others."""
+        """Which prompts are to come, JSON-able: of a stream, if it can tell, and of a group."""
         tell = getattr(self._examples, "state", None)
-        return {} if tell is None else dict(tell())
+        copied = self.as_data(self._copied) if self._copies else None
+        return {
+            "stream": None if tell is None else dict(tell()),
+            "group_size": self._group_size,
+            "copies": 0 if copied is None else self._copies,
+            "copied": copied,
+        }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on in a stream where another was."""
-        if state:
-            self._examples.load_state(state)  # type: ignore[union-attr]
+        """Go on with the prompts that were to come in another."""
+        self.group_by(state["group_size"])
+        self._copies = state["copies"]
+        if state["copied"] is not None:
+            self._copied = self.from_data(state["copied"])
+        if state["stream"] is not None:
+            self._examples.load_state(state["stream"])  # type: ignore[union-attr]
 
     def _draw_in_groups(self, generator: np.random.Generator) -> Prompt:
         if not self._copies:

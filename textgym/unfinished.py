@@ -6,16 +6,12 @@ written, and paid, once more.
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from textgym.messages import Message
 from textgym.process import TextProcess
 from textgym.prompts import Prompt
-from textgym.tasks.base import Example
 
 
 def unfinished(process: TextProcess) -> list[dict[str, Any] | None]:
@@ -23,11 +19,13 @@ def unfinished(process: TextProcess) -> list[dict[str, Any] | None]:
 
     The latter are those of a stream whose examples have columns that JSON does not know.
     """
-    return [_of_row(process, row) for row in range(process.num_rows)]
+    return [
+        None if process.ended[row] else _of_row(process, row) for row in range(process.num_rows)
+    ]
 
 
 def take_up(process: TextProcess, episodes: list[dict[str, Any] | None]) -> None:
-    """Bring all rows to where their episodes were, by `unfinished`; rows without one stay over.
+    """Bring all rows to where their episodes were, by `unfinished`; rows without one are over.
 
     Raises:
         ValueError: If they are of another number of rows, or the texts do not come out as they
@@ -39,26 +37,25 @@ def take_up(process: TextProcess, episodes: list[dict[str, Any] | None]) -> None
             "the environment with the number of rows that it was saved with."
         )
     process.ended[:] = True
-    rows = [row for row, episode in enumerate(episodes) if episode is not None]
-    written = [np.array(episodes[row]["token_ids"], np.int64) for row in rows]  # type: ignore[index]
-    prompts = [_prompt(process, episodes[row]) for row in rows]
-    if not rows:
+    goes_on: dict[int, Any] = {row: each for row, each in enumerate(episodes) if each is not None}
+    if not goes_on:
         return
-    process.start(np.array(rows), prompts, drawn=True)
-    for row in rows:
-        episode: Any = episodes[row]
+    prompts = [process.prompts.from_data(episode["prompt"]) for episode in goes_on.values()]
+    process.start(np.array(list(goes_on)), prompts, drawn=True)
+    for row, episode in goes_on.items():
         process.reward.load_terms(row, episode["terms"])
         if process.trials is not None:
             process.trials.take_up(row, is_open=episode["on_trial"])
-    for place in range(max(map(len, written))):
+    for place in range(max(len(episode["token_ids"]) for episode in goes_on.values())):
         writing = [
-            (row, ids[place]) for row, ids in zip(rows, written, strict=True) if place < len(ids)
+            (row, episode["token_ids"][place])
+            for row, episode in goes_on.items()
+            if place < len(episode["token_ids"])
         ]
-        steps = np.array(writing, np.int64)
-        process.step(steps[:, 0], steps[:, 1])
-    for row in rows:
-        length = int(process.contexts.ends[row] - process.contexts.starts[row])
-        if process.ended[row] or length != episodes[row]["length"]:  # type: ignore[index]
+        rows, tokens = np.array(writing, np.int64).T
+        process.step(rows, process.as_tokens(tokens))
+    for row, episode in goes_on.items():
+        if process.ended[row] or _length(process, row) != episode["length"]:
             raise ValueError(
                 f"the text of row {row} does not come out as it was saved. Go on with the task, "
                 "the prompts and the tokenizer that it was saved with."
@@ -66,43 +63,27 @@ def take_up(process: TextProcess, episodes: list[dict[str, Any] | None]) -> None
 
 
 def _of_row(process: TextProcess, row: int) -> dict[str, Any] | None:
-    completions, contexts = process.completions, process.contexts
-    if process.ended[row]:
+    completions, trials = process.completions, process.trials
+    template = None if trials is None else trials.template(row)
+    prompt = process.prompts.as_data(
+        Prompt(
+            completions.examples[row],
+            completions.prompt_ids(row),
+            template,
+            completions.continues(row),
+        )
+    )
+    if prompt is None:
         return None
-    example = _as_data(process, completions.examples[row])
-    if example is None:
-        return None
-    prompt = completions.prompt_ids(row).tolist()
-    trials = process.trials
     return {
-        "example": example,
-        "prompt_ids": prompt,
-        "template": None if trials is None else trials.template(row),
+        "prompt": prompt,
         "on_trial": trials is not None and trials.is_open(row),
-        "continues": completions.continues(row),
         "token_ids": completions.token_ids(row).tolist(),
-        "length": int(contexts.ends[row] - contexts.starts[row]),
+        "length": _length(process, row),
         "terms": process.reward.terms_of(row),
     }
 
 
-def _as_data(process: TextProcess, example: Example) -> dict[str, Any] | None:
-    index = process.prompts.index_of(example)
-    if index is not None:
-        return {"index": index}
-    try:
-        data: dict[str, Any] = json.loads(json.dumps(asdict(example)))
-    except (TypeError, ValueError):
-        return None
-    return data if data["columns"] == example.columns else None  # JSON has no tuples, for one
-
-
-def _prompt(process: TextProcess, episode: Any) -> Prompt:
-    data = episode["example"]
-    if "index" in data:
-        example = process.prompts.example_at(data["index"])
-    else:
-        messages = tuple(Message(*message) for message in data["messages"])
-        example = Example(**{**data, "messages": messages})
-    prompt_ids = np.array(episode["prompt_ids"], np.int64)
-    return Prompt(example, prompt_ids, episode["template"], episode["continues"])
+def _length(process: TextProcess, row: int) -> int:
+    """Tokens that stand in a row, int: prompt, text and answers."""
+    return int(process.contexts.ends[row] - process.contexts.starts[row])

@@ -232,39 +232,45 @@ All rows share what is learned of templates.
         generators = [self._random(row)[0].bit_generator.state for row in range(self.num_envs)]
         return {
             "episodes": unfinished(self.process),
+            "ended": self.process.ended.tolist(),
+            "begun": self._begun.tolist(),
             "held": self._held.tolist(),
             "generators": generators,
             "seeds": list(self.np_random_seed),
-            "stream": self.process.prompts.state(),
+            "prompts": self.process.prompts.state(),
             "reward": self.reward_state(),
             "templates": self.template_state(),
         }
 
-    def load_state(self, state: Mapping[str, Any]) -> None:
+    def load_state(self, state: Mapping[str, Any]) -> tuple[Observation, NDArray[np.bool_]]:
         """Go on from a state that `state` gave, as if nothing had been between.
 
-        An episode that could not be written down begins anew.
+        Returns:
+            What is observed, and which rows begin anew, bool (n,): those whose episode could not
+            be written down.
 
         Raises:
             ValueError: If it is the state of another environment.
         """
-        if self.process.trials is not None:
-            self.process.trials.give_up(self._all)
+        process = self.process
+        if process.trials is not None:
+            process.trials.give_up(self._all)
         self.load_template_state(state["templates"])
         self.load_reward_state(state["reward"])
-        take_up(self.process, state["episodes"])
+        take_up(process, state["episodes"])
         self.load_reward_state(state["reward"])  # which may have learned from the texts once more
-        self.process.prompts.load_state(state["stream"])
+        process.prompts.load_state(state["prompts"])
         self._generators = []
         for of_row, seed in zip(state["generators"], state["seeds"], strict=True):
             generator = seeding.RNG(np.random.PCG64())
             generator.bit_generator.state = of_row
             self._generators.append((generator, seed))
-        self._begun[:] = True
+        self._begun = np.array(state["begun"], np.bool_)
         self._held = np.array(state["held"], np.bool_)
-        (lost,) = (self.process.ended & ~self._held).nonzero()
-        if len(lost):
-            self._begin(lost, {}, {})
+        anew = process.ended & ~np.array(state["ended"], np.bool_)
+        if anew.any():
+            self._begin(anew.nonzero()[0], {}, {})
+        return observe(process.contexts), anew
 
     def render(self) -> tuple[str | NDArray[np.uint8] | None, ...] | None:  # type: ignore[override]
         """One text or picture a row, or with "human" the first row, printed."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger
 
@@ -47,6 +48,14 @@ class Stateful(Protocol):
         """Go on from a state."""
 
 
+@runtime_checkable
+class Forgetful(Protocol):
+    """Remembers something of the episodes that go on."""
+
+    def forget(self, rows: NDArray[np.bool_]) -> None:
+        """Forget it of rows, bool (n,), whose episodes begin anew."""
+
+
 def save_checkpoint(
     algorithm: BaseAlgorithm, directory: str | Path, parts: Mapping[str, Stateful] | None = None
 ) -> None:
@@ -59,7 +68,8 @@ def save_checkpoint(
     Args:
         algorithm: Any algorithm of Stable-Baselines3 or of `agents`, in an environment of
             `make_sb3_vec_env`.
-        directory: Gets `policy.safetensors`, `data.json` and `tensors.safetensors`.
+        directory: Gets `policy.safetensors`, `data.json` and `tensors.safetensors`. Take an empty
+            one, as `Checkpoints` does: files in it are replaced one by one.
         parts: Others that have a state, such as callbacks, by names of your own.
 
     Raises:
@@ -75,7 +85,6 @@ def save_checkpoint(
         "algorithm": type(algorithm).__name__,
         "counters": {n: getattr(algorithm, n) for n in _COUNTERS if _is_number(algorithm, n)},
         "optimizer": optimizer.state_dict(),
-        "observations": algorithm._last_obs,
         "episode_starts": algorithm._last_episode_starts,
         "episodes": list(algorithm.ep_info_buffer or ()),
         "successes": [float(success) for success in algorithm.ep_success_buffer or ()],
@@ -85,6 +94,7 @@ def save_checkpoint(
         "logged": None if logger is None else _pending(logger),
         "random": random_state(algorithm.action_space),
     }
+    directory.mkdir(parents=True, exist_ok=True)
     save_weights(algorithm.policy, directory / WEIGHTS)
     save_tree(state, directory)
 
@@ -115,23 +125,37 @@ def load_checkpoint(
             f"{directory} is a checkpoint of {saved} (format {state.get('format')}), and {own} "
             f"(format {FORMAT}) was to go on with it. Make the algorithm that was saved."
         )
+    load_weights(algorithm.policy, directory / WEIGHTS)
+    try:
+        _load(algorithm, state, parts or {})
+    except (LookupError, AttributeError, TypeError) as error:
+        raise ValueError(
+            f"{directory} has not what a checkpoint of this version has "
+            f"({type(error).__name__}: {error}). Go on with the version that wrote it."
+        ) from error
+
+
+def _load(
+    algorithm: BaseAlgorithm, state: Mapping[str, Any], parts: Mapping[str, Stateful]
+) -> None:
     optimizer: Any = algorithm.policy.optimizer
     env = algorithm.get_env()
     assert env is not None
-    load_weights(algorithm.policy, directory / WEIGHTS)
     optimizer.load_state_dict(state["optimizer"])
-    for name, value in state["counters"].items():
-        setattr(algorithm, name, value)
-    algorithm._last_obs = state["observations"]
-    algorithm._last_episode_starts = state["episode_starts"]
+    for name in _COUNTERS:
+        if name in state["counters"]:
+            setattr(algorithm, name, state["counters"][name])
+    observations, anew = load_environment_state(env, state["environment"])
+    algorithm._last_obs = observations
+    algorithm._last_episode_starts = state["episode_starts"] | anew
     algorithm.ep_info_buffer = deque(state["episodes"], algorithm._stats_window_size)
     algorithm.ep_success_buffer = deque(state["successes"], algorithm._stats_window_size)
-    load_environment_state(env, state["environment"])
-    own_parts = _own_parts(algorithm)
-    for name, of_part in state["own_parts"].items():
-        own_parts[name].load_state(of_part)
-    for name, part in (parts or {}).items():
+    for name, part in _own_parts(algorithm).items():
+        part.load_state(state["own_parts"][name])
+    for name, part in parts.items():
         part.load_state(state["parts"].get(name, {}))
+        if isinstance(part, Forgetful):
+            part.forget(anew)
     logger: Logger | None = getattr(algorithm, "_logger", None)
     if logger is not None and state["logged"] is not None:
         _log_again(logger, state["logged"])
@@ -143,8 +167,18 @@ def _is_number(algorithm: BaseAlgorithm, name: str) -> bool:
 
 
 def _own_parts(algorithm: BaseAlgorithm) -> dict[str, Stateful]:
-    parts = {name: getattr(algorithm, name, None) for name in _PARTS}
-    return {name: part for name, part in parts.items() if isinstance(part, Stateful)}
+    parts: dict[str, Stateful] = {}
+    for name in _PARTS:
+        part: Any = getattr(algorithm, name, None)
+        if isinstance(part, Stateful):
+            parts[name] = part
+        elif part is not None:
+            raise TypeError(
+                f"the {name} is a {type(part).__name__}, which cannot say what it holds, so that a "
+                "training could not go on with it. Of buffers, give DQN "
+                "replay_buffer_class=agents.replay.TokenReplayBuffer."
+            )
+    return parts
 
 
 def _pending(logger: Logger) -> dict[str, Any]:

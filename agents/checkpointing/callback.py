@@ -11,6 +11,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from agents.checkpointing.algorithm import Stateful, save_checkpoint
 from agents.checkpointing.checkpoints import Checkpoints
 from agents.finite import first_non_finite
+from agents.health.diverged import Diverged
 
 _SHARE = 0.05
 """Of the time of a training, at most so much is spent on saving it."""
@@ -65,14 +66,15 @@ class Checkpoint(BaseCallback):
             Where the checkpoint is.
 
         Raises:
-            FloatingPointError: If a weight is a NaN or infinite.
+            Diverged: If a weight is a NaN or infinite.
             OSError: If it cannot be written; the earlier ones are still there.
         """
         bad = first_non_finite(self.model.policy)
         if bad is not None:
-            raise FloatingPointError(
-                f"the weights {bad!r} are no numbers after {self.model.num_timesteps:,} tokens; "
-                f"nothing is saved of them.{self._last_one}"
+            raise Diverged(
+                f"the weight {bad!r} is no number",
+                "an update went too far; nothing is saved of it.",
+                "a lower learning rate, or a smaller max_grad_norm.",
             )
         started = time.monotonic()
         try:

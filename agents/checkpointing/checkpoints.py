@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,9 @@ from textgym.files import sync
 
 _UNFINISHED = "."
 """What the names of directories begin with that are being written or removed."""
+
+_NAME = re.compile(r"\d{12,}(-\d{4,})?")
+"""The name of a checkpoint: tokens of training, and which of that moment it is."""
 
 
 class Checkpoints:
@@ -33,7 +37,7 @@ class Checkpoints:
         """The checkpoints that are whole, the oldest first."""
         if not self.path.is_dir():
             return []
-        found = [path for path in self.path.iterdir() if not path.name.startswith(_UNFINISHED)]
+        found = [path for path in self.path.iterdir() if _NAME.fullmatch(path.name)]
         return sorted(path for path in found if path.is_dir())
 
     @property
@@ -54,9 +58,12 @@ class Checkpoints:
         Raises:
             OSError: If it cannot be written; those that were there stay.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        for left in self.path.glob(f"{_UNFINISHED}*"):  # by a run that was killed
-            shutil.rmtree(left)
+        if not self.path.is_dir():
+            self.path.mkdir(parents=True)
+            sync(self.path.parent)
+        for left in self.path.iterdir():  # by a run that was killed
+            if left.name.startswith(_UNFINISHED) and _NAME.fullmatch(left.name[1:]):
+                shutil.rmtree(left)
         checkpoint = self.path / self._name(timesteps)
         temporary = self.path / f"{_UNFINISHED}{checkpoint.name}"
         temporary.mkdir()
@@ -71,7 +78,7 @@ class Checkpoints:
         for old in self.all[: -self.keep]:
             leaving = old.with_name(f"{_UNFINISHED}{old.name}")
             os.rename(old, leaving)  # so that what is half removed is no checkpoint
-            shutil.rmtree(leaving)
+            shutil.rmtree(leaving, ignore_errors=True)
         return checkpoint
 
     def remove(self) -> None:

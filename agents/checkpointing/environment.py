@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecMonitor
 
 from agents.vec_env import VectorEnvBridge
@@ -27,18 +28,31 @@ def environment_state(env: VecEnv) -> dict[str, Any]:
     return {"wrappers": running, "base": base.state()}
 
 
-def load_environment_state(env: VecEnv, state: Mapping[str, Any]) -> None:
+def load_environment_state(env: VecEnv, state: Mapping[str, Any]) -> tuple[Any, NDArray[np.bool_]]:
     """Let an environment go on from such a state.
+
+    Returns:
+        What is observed, and which rows begin anew, bool (n,), since their episodes could not be
+        written down.
 
     Raises:
         TypeError: If it cannot.
         ValueError: If it is the state of another environment.
     """
     *wrappers, base = _layers(env)
-    base.load_state(state["base"])
+    if len(wrappers) != len(state["wrappers"]):
+        raise ValueError(
+            f"{len(state['wrappers'])} wrappers were around the environment when it was saved, and "
+            f"now there are {len(wrappers)}. Make it as it was."
+        )
+    observations, anew = base.load_state(state["base"])
     for wrapper, running in zip(wrappers, state["wrappers"], strict=True):
-        for name, value in running.items():
-            setattr(wrapper, name, np.copy(value) if isinstance(value, np.ndarray) else value)
+        for name in _names(wrapper):
+            value = running[name]
+            if isinstance(value, np.ndarray):
+                value = np.where(anew, value.dtype.type(0), value)
+            setattr(wrapper, name, value)
+    return observations, anew
 
 
 def _layers(env: VecEnv) -> Iterator[Any]:

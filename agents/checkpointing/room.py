@@ -1,10 +1,9 @@
-"""Whether a run's directory can take what the run will write, before it begins."""
+"""Whether there is room for what a run will write, before it begins."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from tempfile import TemporaryFile
 
 from torch import nn
 
@@ -27,21 +26,16 @@ def bytes_of_run(policy: nn.Module, keep: int) -> int:
 
 
 def check_room(directory: Path, needed: int) -> None:
-    """Make a directory, and raise if it cannot be written to or the disk is too full.
+    """Raise if a disk has no room for what a run writes, and has not written yet.
+
+    Args:
+        directory: Of the run.
+        needed: Bytes of all that it writes.
 
     Raises:
         OSError: If so; the message has the cure.
     """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=directory) as file:
-            file.write(b"room")
-            file.flush()
-    except OSError as error:
-        raise OSError(
-            f"nothing can be written to {directory} ({error.strerror or error}). Give another "
-            "--output, or see to it that you may write there."
-        ) from error
+    needed -= sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
     free = shutil.disk_usage(directory).free
     if free < needed:
         raise OSError(

@@ -16,6 +16,9 @@ from torch import Tensor
 
 from textgym.files import durable_write
 
+_DAMAGE = (SafetensorError, ValueError, TypeError, LookupError, OverflowError, RecursionError)
+"""What comes of reading files that are no such tree."""
+
 DATA, TENSORS = "data.json", "tensors.safetensors"
 
 
@@ -27,7 +30,7 @@ def save_tree(tree: Mapping[str, Any], directory: Path, name: str = "") -> None:
 
     Args:
         tree: The mapping.
-        directory: Where its files go; made if it is not there.
+        directory: Where its files go.
         name: What the files' names begin with, where a directory holds several trees.
 
     Raises:
@@ -53,7 +56,11 @@ def load_tree(directory: Path, name: str = "") -> dict[str, Any]:
         data = json.loads(path.read_bytes().decode("utf-8", "surrogatepass"))
         tensors = load_file(directory / f"{name}{TENSORS}")
         tree: dict[str, Any] = _decoded(data, tensors)
-    except (SafetensorError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
+        if not isinstance(data, dict):
+            raise TypeError(f"expected a mapping, got a {type(data).__name__}")
+    except FileNotFoundError:
+        raise
+    except (*_DAMAGE, OSError) as error:
         raise ValueError(f"{path} and the tensors beside it cannot be read: {error}.") from error
     return tree
 
@@ -66,11 +73,12 @@ def _encoded(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else {"$float": repr(value)}
-    if isinstance(value, (Tensor, np.ndarray)):
-        is_array = isinstance(value, np.ndarray)
-        tensor = torch.from_numpy(value) if isinstance(value, np.ndarray) else value.detach()
-        tensors[where] = tensor.cpu().clone().contiguous()  # safetensors shares no memory
-        return {"$array" if is_array else "$tensor": where}
+    if isinstance(value, Tensor) or (isinstance(value, np.ndarray) and value.dtype != np.object_):
+        kind = "$tensor" if isinstance(value, Tensor) else "$array"
+        tensor = value.detach() if isinstance(value, Tensor) else torch.from_numpy(value.copy())
+        name = str(len(tensors))
+        tensors[name] = tensor.cpu().clone().contiguous()  # safetensors shares no memory
+        return {kind: name}
     if isinstance(value, (list, tuple)):
         items = [_encoded(item, f"{where}.{i}", tensors) for i, item in enumerate(value)]
         return {"$tuple": items} if isinstance(value, tuple) else items

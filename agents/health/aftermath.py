@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,41 +14,29 @@ from agents.config import RunConfig
 from agents.language_policy import LanguagePolicy
 from agents.run_directory import RunDirectory
 from agents.validation import Best
-from agents.weights import load_weights
 
 
-def keep_what_is_good(
-    run: RunDirectory,
-    config: RunConfig,
-    policy: LanguagePolicy,
-    best: Best | None,
-    save_model: Callable[[], None],
-    *,
-    by_reward: bool,
+def latest_good(run: RunDirectory) -> Path | None:
+    """The newest checkpoint of a run whose weights are numbers; None if there is none."""
+    good = [path for path in Checkpoints(run.checkpoints).all if _is_finite(path / WEIGHTS)]
+    return good[-1] if good else None
+
+
+def way_on(
+    run: RunDirectory, config: RunConfig, policy: LanguagePolicy, best: Best | None, by_reward: bool
 ) -> str:
-    """See to it that a run that diverged has a model from which another run can begin.
-
-    That is the best by validation, which the run has already, or else that of the last checkpoint,
-    whose weights the policy gets for it.
+    """How to go on after a run that diverged, in words.
 
     Args:
         run: Its directory.
         config: Its settings.
         policy: What was trained.
-        best: The best by validation; None if there is none.
-        save_model: Saves the policy as the model of the run.
+        best: The best by validation, which is its model; None for that of the last checkpoint.
         by_reward: Whether the environment is to blame, and nothing that was learned.
-
-    Returns:
-        How to go on, in words.
     """
-    good = [path for path in Checkpoints(run.checkpoints).all if _is_finite(path / WEIGHTS)]
-    if not good:
+    latest = latest_good(run)
+    if latest is None:
         return "there is no checkpoint yet: begin again with other settings."
-    latest = good[-1]
-    if best is None:
-        load_weights(policy, latest / WEIGHTS)
-        save_model()
     where = shlex.quote(str(run.path))
     last = f"the last good checkpoint is {latest}, after {tokens_of(latest):,} tokens."
     if by_reward:

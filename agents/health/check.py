@@ -87,15 +87,21 @@ class HealthCheck(EpisodeCallback):
         self._seen: list[Episode] = []
         self._rollout: tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]] | None = None
         self._streaks: Counter[str] = Counter()
+        self._looked_at: int | None = None  # updates that there were at the last look
 
     def state(self) -> dict[str, Any]:
-        """What was seen and warned of, JSON-able."""
-        return {"warned": [*self.warned], "streaks": dict(self._streaks)}
+        """What was seen and warned of, JSON-able; texts that were not looked at are not in it."""
+        return {
+            "warned": [*self.warned],
+            "streaks": dict(self._streaks),
+            "looked_at": self._looked_at,
+        }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from such a state; from an empty one as from the start."""
         self.warned = [*state.get("warned", ())]
         self._streaks = Counter(state.get("streaks", {}))
+        self._looked_at = state.get("looked_at")
 
     def _on_rollout_start(self) -> None:
         self._look_at_update()
@@ -130,7 +136,10 @@ class HealthCheck(EpisodeCallback):
         self._look_at_update()
 
     def _look_at_update(self) -> None:
-        """Look at what the last update logged."""
+        """Look at what the last update logged, once: a run that goes on logs it again."""
+        if self._looked_at == self.model._n_updates:
+            return
+        self._looked_at = self.model._n_updates
         logged = self.logger.name_to_value
         losses = {k: v for k, v in logged.items() if k.startswith("train/") and k.endswith("loss")}
         for name, loss in losses.items():

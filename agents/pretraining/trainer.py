@@ -42,6 +42,7 @@ from agents.pretraining.model import (
     sample,
 )
 from agents.pretraining.windows import cut, epoch_windows, token_stream, windows_per_epoch
+from agents.run_lock import run_lock
 from agents.wording import say
 
 PROGRESS = ("step", "seconds", "training_loss", "history")
@@ -68,7 +69,9 @@ def pretrain(config: PretrainConfig, console: Console | None = None) -> dict[str
         Diverged: The loss or its gradient became infinite or not a number; the weights are good.
         KeyboardInterrupt: Ctrl-C, after the checkpoint was written.
     """
-    return Trainer(config, console or Console()).run()
+    trainer = Trainer(config, console or Console())
+    with run_lock(config.output):
+        return trainer.run()
 
 
 def learning_rate_at(step: int, steps: int, warmup: int, peak: float) -> float:

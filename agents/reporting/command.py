@@ -19,7 +19,8 @@ class ReportConfig:
     """Make one page of runs: curves, texts before and after token by token, settings."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN...")]
-    """Directories of runs. Those that differ only in their seed share a curve."""
+    """Directories of runs. Those that differ only in their seed, or in what no result depends on,
+    share a curve."""
     output: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """The page, which loads nothing and may be passed on; None for report.html in the run."""
 

@@ -1,4 +1,4 @@
-"""Runs that differ only in their seed, taken together."""
+"""Runs that repeat one another, taken together."""
 
 from __future__ import annotations
 
@@ -11,6 +11,24 @@ from agents.reporting.run import Run
 
 MOST_TELLING = 2
 """Settings in the name of a group, at most."""
+
+REPEATED = frozenset(
+    {
+        "seed",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "loggers",
+        "quiet",
+        "device",
+        "micro_batch_tokens",
+        "gradient_checkpointing",
+    }
+)
+"""Settings in which runs may differ that repeat one another.
+
+The seed is what a repetition changes. The others say what a run keeps and shows, and where and in
+what portions it computes: they round sums in another way at most, and so do no more than a seed.
+"""
 
 _UNSET = object()
 
@@ -29,16 +47,17 @@ class Group:
 
 
 def group(runs: Sequence[Run]) -> list[Group]:
-    """Runs whose settings are the same but for the seed, in the order of their first ones.
+    """Runs whose settings are the same but for `REPEATED`, in the order of their first ones.
 
     A group is called by the settings that tell it from the others, if these are few, and by its
     runs otherwise.
     """
     by_settings: dict[str, list[Run]] = {}
     for run in runs:
-        by_settings.setdefault(_repeated(run.settings), []).append(run)
+        told = json.dumps(_telling(run.settings), sort_keys=True, default=str)
+        by_settings.setdefault(told, []).append(run)
     members = list(by_settings.values())
-    telling = differing([of_group[0].settings for of_group in members])
+    telling = differing([_telling(of_group[0].settings) for of_group in members])
     if 0 < len(telling) <= MOST_TELLING:
         names = [_told(of_group[0], telling) for of_group in members]
     else:
@@ -47,8 +66,8 @@ def group(runs: Sequence[Run]) -> list[Group]:
 
 
 def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The names of the settings, but for the seed, that are not the same in all of some runs."""
-    names = dict.fromkeys(name for each in settings for name in each if name != "seed")
+    """The names of the settings that are not the same in all of some runs."""
+    names = dict.fromkeys(name for each in settings for name in each)
     return [
         name
         for name in names
@@ -56,9 +75,8 @@ def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _repeated(settings: Mapping[str, Any]) -> str:
-    rest = {name: value for name, value in settings.items() if name != "seed"}
-    return json.dumps(rest, sort_keys=True, default=str)
+def _telling(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name not in REPEATED}
 
 
 def _told(run: Run, telling: Sequence[str]) -> str:

@@ -34,6 +34,7 @@ from agents.reporting.curves import (
     thinned,
 )
 from agents.reporting.groups import Group, differing, group, worded
+from agents.reporting.rewards import reward_in_words
 from agents.reporting.run import Run
 from agents.reporting.token_texts import MOST_PAIRS, text_sets
 from textgym.rendering.transcript import NEGATIVE, NEUTRAL, POSITIVE, hex_color, printable
@@ -61,7 +62,7 @@ def page(runs: Sequence[Run]) -> str:
     template = _ENVIRONMENT.from_string(_asset("page.html"))
     return template.render(
         title=_title(runs),
-        reward=_reward(runs[0]),
+        reward=printable(reward_in_words(runs[0])),
         summaries=summaries,
         groups=groups,
         sections=sections,
@@ -103,6 +104,13 @@ class Summary:
     def repeat(self) -> str:
         """The command that makes the run again."""
         return f"textgym {self.run.command} --config {shlex.quote(str(self.run.path))}/config.yaml"
+
+    @property
+    def go_on(self) -> str | None:
+        """The command that goes on with the run; None if it has ended."""
+        if self.run.has_ended:
+            return None
+        return f"textgym {self.run.command} --resume {shlex.quote(str(self.run.path))}"
 
     @property
     def what(self) -> str:
@@ -149,22 +157,8 @@ def _title_of_one(run: Run) -> str:
     return f"{str(settings.get('algo')).upper()} on {_named(settings.get('task'))}"
 
 
-def _reward(run: Run) -> str:
-    """The rewards of a run by name; as the log has them where the task brought its own."""
-    spec = run.settings.get("reward")
-    if spec is not None:
-        return printable(_named(spec))
-    logged = (column for row in run.progress[:1] for column in row)
-    parts = [
-        column.split("/", 1)[1].removesuffix("/mean")
-        for column in logged
-        if column.startswith("rewards/") and column.endswith("/mean")
-    ]
-    return printable(" + ".join(parts)) or "the task's own"
-
-
 def _named(spec: Any) -> str:
-    """A task or a reward in a word."""
+    """A task or a model in a word."""
     return str(spec["name"]) if isinstance(spec, Mapping) and "name" in spec else worded(spec)
 
 
@@ -227,8 +221,6 @@ def _short(number: float) -> float:
 def _settings(runs: Sequence[Run]) -> dict[str, Any]:
     """All settings as rows of a table: those that differ or were chosen first, then the rest."""
     differ = differing([run.settings for run in runs])
-    if len({run.settings.get("seed") for run in runs}) > 1:
-        differ.append("seed")
     changed = {name for run in runs for name in run.about.get("changed", ())}
     names = dict.fromkeys(name for run in runs for name in run.settings if name != "command")
     first = [name for name in names if name in differ or name in changed]

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from agents.reporting.curves import CHARTS, TRAINING, VALIDATION, points
 from agents.reporting.progress import TIMESTEPS, read_progress
-from agents.validation import VALIDATION, VALIDATION_TIMESTEPS
 
 CURVES = {
-    "rollout/ep_rew_mean": "score of a text (mean)",
+    TRAINING: "score of a text (mean)",
     "objective/kl": "distance from the model before training (KL, nats a text)",
     "train/approx_kl": "change of the policy in an update (approximate KL, nats)",
     "train/entropy_loss": "entropy of the next token (nats)",
 }
 """Columns of SB3's `progress.csv` that are drawn, with their titles."""
+
+_CHARTS = {chart.column: chart for chart in CHARTS}
 
 TEAL, VERMILION, INK = "#12836b", "#c8501e", "#5f6368"
 
@@ -38,23 +40,22 @@ def plot_curves(
     from matplotlib import pyplot as plt
 
     rows = read_progress(progress)
-    curves = {key: title for key, title in CURVES.items() if any(key in row for row in rows)}
+    drawn = {
+        title: found
+        for column, title in CURVES.items()
+        if (found := points(rows, _CHARTS[column]))
+    }
     figure, axes = plt.subplots(
-        max(len(curves), 1), 1, figsize=(8, 2.6 * max(len(curves), 1)), sharex=True, squeeze=False
+        max(len(drawn), 1), 1, figsize=(8, 2.6 * max(len(drawn), 1)), sharex=True, squeeze=False
     )
-    for axis, (key, title) in zip(axes[:, 0], curves.items(), strict=False):
-        sign = -1.0 if key == "train/entropy_loss" else 1.0  # SB3 logs the negative entropy
-        points = [(row[TIMESTEPS], sign * row[key]) for row in rows if key in row]
-        axis.plot(*zip(*points, strict=True), "o-", color=TEAL, markersize=3, linewidth=1.8)
+    for axis, (title, found) in zip(axes[:, 0], drawn.items(), strict=False):
+        axis.plot(*zip(*found, strict=True), "o-", color=TEAL, markersize=3, linewidth=1.8)
         axis.set_title(title, loc="left", fontsize=10)
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(alpha=0.25)
         if axis is axes[0, 0]:
             axis.lines[0].set_label("training, last 100 texts")
-            looks = [
-                (row[VALIDATION_TIMESTEPS], row[VALIDATION]) for row in rows if VALIDATION in row
-            ]
-            if looks:
+            if looks := points(rows, _CHARTS[VALIDATION]):
                 axis.plot(*zip(*looks, strict=True), "s-", color=INK, markersize=4, linewidth=1)
                 axis.lines[1].set_label("validation prompts")
     last = max((row[TIMESTEPS] for row in rows), default=1.0)

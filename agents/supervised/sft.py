@@ -29,6 +29,7 @@ from agents.interrupts import interrupts
 from agents.policy import TransformerPolicy
 from agents.run_directory import RunDirectory
 from agents.run_file import save_config
+from agents.run_lock import run_lock
 from agents.supervised.config import SFTConfig
 from agents.supervised.cross_entropy import mean_cross_entropy
 from agents.supervised.curve import HELD_OUT, TRAINING, plot_losses
@@ -98,7 +99,9 @@ def sft(config: SFTConfig, console: Console | None = None, *, resume: bool = Fal
         model=find(config.model).source,
         tokenizer=None if config.tokenizer is None else find(config.tokenizer).source,
     )
-    return _Run(config, run, console, resume).train()
+    supervised = _Run(config, run, console, resume)
+    with run_lock(run.path):
+        return supervised.train()
 
 
 def check_resumable(run: RunDirectory) -> None:
@@ -131,7 +134,7 @@ class _Run:
         self.trainer = SupervisedTrainer(self.policy.backbone, self.texts.training, config)
         self.losses = Losses()
         self._checkpoints = Checkpoints(run.checkpoints, _KEEP)
-        latest = self._checkpoints.latest
+        latest = self._checkpoints.latest if resume else None
         if resume:
             run.forget_after(0 if latest is None else tokens_of(latest))
         if latest is not None:

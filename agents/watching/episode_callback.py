@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
@@ -34,6 +36,11 @@ class EpisodeCollector(BaseCallback):
         if state:
             self._recorder = EpisodeRecorder(len(state["tokens"]))
             self._recorder.load_state(state)
+
+    def forget(self, rows: NDArray[np.bool_]) -> None:
+        """Forget the unfinished texts of rows, bool (n,), whose episodes begin anew."""
+        if self._recorder is not None:
+            self._recorder.forget(rows)
 
     def _on_training_start(self) -> None:
         # Where training goes on, so do the texts.

@@ -31,7 +31,7 @@ class SampleLog(EpisodeCallback):
         self._samples = samples
 
     def _on_rollout_end(self) -> None:
-        with self._path.open("a", encoding="utf-8") as file:
+        with self._path.open("a", encoding="utf-8", newline="\n") as file:
             for episode in self.episodes[: self._samples]:
                 file.write(json.dumps(self._record(episode), ensure_ascii=False) + "\n")
 

@@ -25,6 +25,7 @@ ADAPTIVE = {
 def count_up(generator: np.random.Generator) -> Any:
     first = int(generator.integers(100))
     for number in range(40):
+        first += int(generator.integers(3))  # drawn as it is read
         yield Example(f"The number {first + number} is", columns={"number": number})
 
 
@@ -36,9 +37,8 @@ def columns_of_tuples(generator: np.random.Generator) -> Any:
         yield Example(f"The number {number} is", columns={"number": (number, "a tuple")})
 
 
-def make(**arguments: Any) -> TextGenVectorEnv:
+def make(mode: AutoresetMode = AutoresetMode.SAME_STEP, **arguments: Any) -> TextGenVectorEnv:
     settings = {"max_new_tokens": 10, **arguments}
-    mode = AutoresetMode.SAME_STEP
     env: Any = gym.make_vec("TextGen-v0", num_envs=ROWS, autoreset_mode=mode, **settings)
     return env.unwrapped
 
@@ -99,6 +99,36 @@ def test_it_goes_on_as_if_nothing_had_been_between(arguments: dict[str, Any]) ->
     assert pending(whole) == pending(other)
 
 
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.DISABLED])
+def test_rows_that_are_over_are_begun_as_the_mode_says(mode: AutoresetMode) -> None:
+    whole, other = make(mode, max_new_tokens=4), make(mode, max_new_tokens=4)
+    whole.reset(seed=3)
+    whole.step(np.full(ROWS, 40))
+    whole.reset(options={"reset_mask": np.arange(ROWS) < 2})  # rows of two ages
+    over = np.zeros(ROWS, np.bool_)
+    while not over.any():
+        _, _, terminated, truncated, _ = whole.step(np.full(ROWS, 40))
+        over = terminated | truncated
+    assert not over.all()
+    other.load_state(json.loads(json.dumps(whole.state())))
+    assert_same(whole.state(), other.state())
+    if mode is AutoresetMode.DISABLED:
+        with pytest.raises(gym.error.ResetNeeded):
+            other.step(np.full(ROWS, 40))
+        for env in (whole, other):
+            env.reset(options={"reset_mask": over})
+    for _ in range(1 if mode is AutoresetMode.DISABLED else 3):
+        assert_same(whole.step(np.full(ROWS, 41)), other.step(np.full(ROWS, 41)))
+
+
+def test_the_rest_of_a_group_gets_its_prompt() -> None:
+    whole, other = make(max_new_tokens=3), make(max_new_tokens=3)
+    whole.reset(seed=3, options={"group_size": 4})
+    other.load_state(json.loads(json.dumps(whole.state())))
+    for _ in range(12):
+        assert_same(whole.step(np.full(ROWS, 40)), other.step(np.full(ROWS, 40)))
+
+
 def test_rows_that_are_held_stay_held() -> None:
     whole, other = make(), make()
     whole.reset(seed=3)
@@ -118,7 +148,10 @@ def test_what_json_does_not_know_begins_anew() -> None:
     env.step(np.full(ROWS, 40))
     state = env.state()
     assert state["episodes"] == [None] * ROWS
-    other.load_state(json.loads(json.dumps(state)))
+    observations, anew = other.load_state(json.loads(json.dumps(state)))
+    assert anew.all()
+    prompts = [env.attention_mask.sum() for env in (other.process.contexts,)]
+    assert observations["attention_mask"].sum() == prompts[0]
     _, _, terminated, truncated, _ = other.step(np.full(ROWS, 40))
     assert not (terminated | truncated).any()
     assert other.process.completions.lengths(np.arange(ROWS)).tolist() == [1] * ROWS

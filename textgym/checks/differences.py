@@ -23,7 +23,7 @@ def difference(where: str, expected: Any, actual: Any) -> Difference | None:
         return _array_difference(where, expected, actual)
     if isinstance(expected, Mapping):
         if expected.keys() != actual.keys():
-            return f"set of keys of {where}", sorted(expected), sorted(actual)
+            return f"set of keys of {where}", sorted(expected, key=repr), sorted(actual, key=repr)
         pairs = [(f"{where}[{key!r}]", expected[key], actual[key]) for key in expected]
         return _first_difference(pairs)
     if isinstance(expected, (tuple, list)):

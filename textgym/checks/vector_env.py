@@ -65,14 +65,16 @@ def check_vector_env(
     Raises:
         AssertionError: If it breaks a law; the message says which, where, what was expected, what
             came instead, and the cure.
-        ValueError: If `num_envs` is below 2.
+        ValueError: If `num_envs` is below 2, or `autoreset_modes` are empty or not such modes.
 
     Warns:
         UserWarning: If no episode ended in `num_steps` steps, so that nothing is known of ends.
     """
     if num_envs < 2:
         raise ValueError(f"num_envs is {num_envs}; take 2 or more, so that rows can differ.")
-    modes = (None,) if autoreset_modes is None else autoreset_modes
+    modes = [None] if autoreset_modes is None else [AutoresetMode(mode) for mode in autoreset_modes]
+    if not modes:
+        raise ValueError("autoreset_modes are empty; give one or more, or None.")
     another: list[Played] | None = None
     # Last what is compared with the others.
     for mode in sorted(modes, key=lambda mode: mode is AutoresetMode.SAME_STEP):
@@ -84,7 +86,7 @@ def check_vector_env(
             other = make(num_envs)
             plays.plays_the_same_again(other, played)
             plays.forgets_what_was(env, played, num_steps)
-            plays.keeps_rows_apart(env, played)
+            plays.keeps_rows_apart(env, other, num_steps, seed)
             if env.mode is AutoresetMode.NEXT_STEP:
                 plays.ignores_actions_of_rows_that_are_over(env, played)
             if another is not None:

@@ -26,6 +26,17 @@ RESULT = Law(
     "infos)",
     "Return a tuple of just these.",
 )
+TAKES = Law(
+    "reset and step take every seed, mask and action that they may be given",
+    "See what it raised, above. reset has the keywords seed and options, and step takes every "
+    "element of action_space. Seeds are whole numbers, None or, for check_vector_env(make_single), "
+    "also lists of these.",
+)
+PLAIN = Law(
+    "infos can be copied, and are equal to their copy",
+    "Give NumPy arrays, numbers and strings, and dicts, tuples and lists of them. Let a class of "
+    "your own have an __eq__; leave locks, tensors, generators and the like out.",
+)
 OBSERVATION = Law(
     "an observation is an element of observation_space",
     "Return NumPy arrays of its structure, dtype and shape (num_envs, ...), and correct the "
@@ -43,6 +54,10 @@ INFOS = Law(
     "infos are columns, each with a mask of the rows that it is about",
     "Fill infos with VectorEnv._add_info, or as it does: infos[key] has an entry for each row (or "
     "is a dict of such columns), and infos['_' + key], bool (num_envs,), says whose count.",
+)
+INFO_KEYS = Law(
+    "the keys of infos are strings",
+    "Name each column, and its mask '_' + name: infos[str(key)] and infos['_' + str(key)].",
 )
 NEXT_STEP = Law(
     "a row that is over begins anew in the next step, which pays nothing and ends nothing",
@@ -74,7 +89,7 @@ KEPT = Law(
 )
 ARGUMENTS = Law(
     "it changes nothing that it is given",
-    "Copy the actions before writing to them.",
+    "Copy the actions, the seeds and the mask before writing to them.",
 )
 REPEATABLE = Law(
     "the same seed and actions give the same again",
@@ -87,11 +102,12 @@ FORGETS = Law(
 )
 INDEPENDENT = Law(
     "what a row gives depends on its own actions only",
-    "Compute each row from its own state and action, without a mean or a sum over rows.",
+    "Compute each row from its own state and action, without a mean or a sum over rows, also in "
+    "the step in which rows end.",
 )
 CLOSE = Law(
     "close() may be called twice",
-    "Override close_extras, which is called once, and not close.",
+    "Override close_extras, which is called once, and not close; let it raise nothing.",
 )
 SINGLE = Law(
     "it gives what single environments give",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
+from itertools import cycle
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -67,25 +69,34 @@ def ignores_actions_of_rows_that_are_over(env: WatchedVectorEnv, played: list[Pl
         env.compare(laws.ACTION_IGNORED, result, env.do(call))
 
 
-def keeps_rows_apart(env: WatchedVectorEnv, played: list[Played]) -> None:
-    """Until an episode ends, a row gives the same whatever the others do.
+def keeps_rows_apart(
+    env: WatchedVectorEnv, other: WatchedVectorEnv, num_steps: int, seed: int
+) -> None:
+    """Until an episode ends, and in its last step, a row gives the same whatever the others do.
 
-    After that, rows may share one stream of random numbers, and draw from it as they begin.
+    After that, rows may share one stream of random numbers, and draw from it as they begin. So
+    both begin anew then, from another seed, and it is another row's turn.
+
+    Args:
+        env: One copy.
+        other: Another, in which all rows but one get other actions.
+        num_steps: Number of steps in all.
+        seed: Of the environments and of the actions.
     """
-    actions = _random_actions(env, len(played))
-    for row in {0, env.num_envs - 1}:
-        others = np.arange(env.num_envs) != row
-        for call, result, _ in played:
-            if call.is_step:
-                call = Call(env.mixed(call.actions, next(actions), others))
-            again = env.do(call)
-            if env.ended.any():
-                break
-            then, now = (_of_row(env, r, row) for r in (result, again))
-            names = [f"{name} of row {row}" for name in OF_STEP[: len(now)]]
-            env.compare(laws.INDEPENDENT, then, now, names)
-            if call.is_step and (result[2] | result[3]).any():
-                break
+    actions = _random_actions(env, seed)
+    rows = cycle((env.num_envs - 1, *range(env.num_envs - 1)))
+    ended = True
+    for step in range(num_steps):
+        if ended or step == num_steps // 2:
+            row = next(rows)
+            call = Call(seed=seed + step)
+            other.compare(laws.FORGETS, env.do(call), other.do(call))
+        call = Call(next(actions))
+        mixed = Call(env.mixed(call.actions, next(actions), np.arange(env.num_envs) != row))
+        then, now = (_of_row(one, one.do(made), row) for one, made in ((env, call), (other, mixed)))
+        names = [f"{name} of row {row}" for name in OF_STEP[: len(now)]]
+        other.compare(laws.INDEPENDENT, then, now, names)
+        ended = bool((env.ended | other.ended).any())
 
 
 def begins_as_in_another_mode(env: WatchedVectorEnv, played: list[Played]) -> None:
@@ -100,14 +111,9 @@ def begins_as_in_another_mode(env: WatchedVectorEnv, played: list[Played]) -> No
         if not call.is_step:
             env.compare(laws.MODES_AGREE, result[:1], again[:1], ["observation"])
             continue
-        last = again[0]
-        if env.mode is AutoresetMode.SAME_STEP and env.ended.any():
-            rows = env.split(last)
-            for row in env.ended.nonzero()[0].tolist():
-                rows[row] = again[4]["final_obs"][row]
-            last = batched(env.env.single_observation_space, rows)
         names = ["last observation", *OF_STEP[1:4]]
-        env.compare(laws.MODES_AGREE, result[:4], (last, *again[1:4]), names)
+        now = (_last_observation(env, again), *again[1:4])
+        env.compare(laws.MODES_AGREE, result[:4], now, names)
         if env.ended.any():
             return
 
@@ -122,7 +128,7 @@ def gives_what_single_ones_give(
     seeds = [None if row % 2 else seed + 10 * row for row in range(n)]
 
     def do(call: Call) -> None:
-        env.compare(laws.SINGLE, call.on(reference), env.do(call))
+        env.compare(laws.SINGLE, copy.deepcopy(call).on(reference), env.do(call))
 
     try:
         for space in ("observation_space", "action_space"):
@@ -155,5 +161,18 @@ def _random_actions(env: WatchedVectorEnv, seed: int) -> Iterator[Any]:
         yield space.sample()
 
 
+def _last_observation(env: WatchedVectorEnv, result: Any) -> Any:
+    """What a step led to, before rows began anew in it."""
+    observation, *_, infos = result
+    if env.mode is not AutoresetMode.SAME_STEP or not env.ended.any():
+        return observation
+    rows = env.split(observation)
+    for row in env.ended.nonzero()[0].tolist():
+        rows[row] = infos["final_obs"][row]
+    return batched(env.env.single_observation_space, rows)
+
+
 def _of_row(env: WatchedVectorEnv, result: Any, row: int) -> tuple[Any, ...]:
-    return (env.split(result[0])[row], *(column[row] for column in result[1:4] if len(result) > 2))
+    """What a step gave one row, but for its info."""
+    observation = env.split(_last_observation(env, result))[row]
+    return (observation, *(column[row] for column in result[1:4]))

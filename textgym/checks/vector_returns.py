@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium import spaces
 from gymnasium.spaces.utils import is_space_dtype_shape_equiv
 from gymnasium.vector import AutoresetMode, VectorEnv
-from gymnasium.vector.utils import batch_space, create_empty_array
+from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from textgym.checks import vector_laws as laws
@@ -33,15 +35,16 @@ class Returns:
     ) -> None:
         self._env = env
         self._n = num_envs
-        self._name = f"{env} with {num_envs} row{'s' * (num_envs > 1)}"
+        self._name = type(env).__name__
         if not isinstance(env, VectorEnv):
             raise self.broken(laws.KIND, "type", "VectorEnv", type(env).__name__)
-        if env.num_envs != num_envs:
-            raise self.broken(laws.NUM_ENVS, "num_envs", num_envs, repr(env.num_envs))
+        has = getattr(env, "num_envs", None)
+        if not isinstance(has, (int, np.integer)) or has != num_envs:
+            raise self.broken(laws.NUM_ENVS, "num_envs", num_envs, repr(has))
+        self._name = f"{env} with {num_envs} row{'s' * (num_envs > 1)}"
         self.mode = self._check_mode(mode)
         self._name += f" in mode {self.mode.name}"
         self._check_spaces()
-        self._example = create_empty_array(env.single_observation_space, num_envs)
         self._rewards_dtype: np.dtype[Any] | None = None
 
     def broken(self, law: Law, where: str, expected: Any, got: Any) -> AssertionError:
@@ -84,12 +87,22 @@ class Returns:
         # Where rows differ in their bounds, the single space is that of the first.
         checked = over if self._env.observation_space == batch_space(space, self._n) else over[:1]
         for row in checked.nonzero()[0].tolist():
-            if final[row] not in space:
-                place = f"{where}: infos['final_obs'][{row}]"
+            place = f"{where}: infos['final_obs'][{row}]"
+            misfit = _misfit(place, space, final[row])
+            if misfit is not None:
+                raise self.broken(laws.SAME_STEP, *misfit)
+            with warnings.catch_warnings():
+                # A Box of shape () warns of a NumPy scalar, which is an element all the same.
+                warnings.simplefilter("ignore")
+                inside = final[row] in space
+            if not inside:
                 raise self.broken(laws.SAME_STEP, place, f"an element of {space}", repr(final[row]))
 
     def _check_mode(self, wanted: AutoresetMode | None) -> AutoresetMode:
-        mode = self._env.metadata.get("autoreset_mode")
+        metadata = self._env.metadata
+        if not isinstance(metadata, Mapping):
+            raise self.broken(laws.MODE, "metadata", "a dict", repr(metadata))
+        mode = metadata.get("autoreset_mode")
         if not isinstance(mode, AutoresetMode) or mode is not (wanted or mode):
             expected = wanted or "an AutoresetMode"
             raise self.broken(laws.MODE, "metadata['autoreset_mode']", expected, repr(mode))
@@ -105,17 +118,15 @@ class Returns:
             expected = batch_space(getattr(self._env, single), self._n)
             space = getattr(self._env, batched)
             # Rows may differ in the bounds of their observations (observation_mode="different").
-            alike = kind == "observation" and is_space_dtype_shape_equiv(space, expected)
-            if not (space == expected or alike):
+            if space != expected and not (kind == "observation" and _alike(space, expected)):
                 raise self.broken(laws.SPACES, batched, expected, space)
 
     def _check_length(self, where: str, result: Any, length: int) -> None:
         if not isinstance(result, tuple) or len(result) != length:
-            got = f"{type(result).__name__} of {len(result)}" if _sized(result) else repr(result)
-            raise self.broken(laws.RESULT, where, f"a tuple of {length}", got)
+            raise self.broken(laws.RESULT, where, f"a tuple of {length}", _form(result))
 
     def _check_observation(self, where: str, observation: Any) -> None:
-        misfit = _misfit(where, self._example, observation)
+        misfit = _misfit(where, self._env.observation_space, observation)
         if misfit is not None:
             raise self.broken(laws.OBSERVATION, *misfit)
         if observation not in self._env.observation_space:
@@ -132,13 +143,17 @@ class Returns:
             raise self.broken(laws.REWARDS, where, "finite numbers", rewards)
 
     def _check_column(self, law: Law, where: str, column: Any, what: str, kind: type) -> None:
-        fits = isinstance(column, np.ndarray) and column.shape == (self._n,)
+        # No masked array: what is masked would be neither true nor false.
+        fits = type(column) is np.ndarray and column.shape == (self._n,)
         if not fits or not np.issubdtype(column.dtype, kind):
             raise self.broken(law, where, f"an array of {what}, shape ({self._n},)", _form(column))
 
     def _check_infos(self, where: str, infos: Any, outermost: bool = True) -> None:
         if not isinstance(infos, Mapping):
             raise self.broken(laws.INFOS, where, "a dict", type(infos).__name__)
+        for key in infos:
+            if not isinstance(key, str):
+                raise self.broken(laws.INFO_KEYS, f"key of {where}", "a string", repr(key))
         masks = {key for key in infos if key.startswith("_") and key[1:] in infos}
         for key in infos.keys() - masks:
             place = f"{where}[{key!r}]"
@@ -147,39 +162,56 @@ class Returns:
                 raise self.broken(laws.INFOS, where, f"a mask '_{key}'", sorted(infos))
             if isinstance(infos[key], Mapping):
                 self._check_infos(place, infos[key], outermost=False)
-            elif not _sized(infos[key]) or len(infos[key]) != self._n:
-                expected, got = f"{self._n} entries", _form(infos[key])
+            elif not _has_entries(infos[key], self._n):
+                expected, got = f"an array of {self._n} entries", _form(infos[key])
                 raise self.broken(laws.INFOS, place, expected, got)
         for key in masks:
             self._check_column(laws.INFOS, f"{where}[{key!r}]", infos[key], "bool", np.bool_)
 
 
-def _misfit(where: str, example: Any, value: Any) -> tuple[str, str, str] | None:
-    """Where a value has another structure, dtype or shape than the example, and which."""
-    if isinstance(example, np.ndarray):
-        fits = isinstance(value, np.ndarray) and _form(value) == _form(example)
-        return None if fits else (where, _form(example), _form(value))
-    if isinstance(example, Mapping):
-        if not isinstance(value, Mapping) or value.keys() != example.keys():
-            got = f"keys {sorted(value)}" if isinstance(value, Mapping) else _form(value)
-            return where, f"a dict with the keys {sorted(example)}", got
-        pairs = [(f"{where}[{key!r}]", example[key], value[key]) for key in example]
+def _alike(space: gym.Space[Any], other: gym.Space[Any]) -> bool:
+    """Whether two spaces have the same structure, dtypes and shapes, if not the same bounds."""
+    try:
+        return bool(is_space_dtype_shape_equiv(space, other))
+    except NotImplementedError:  # Gymnasium knows this of its own spaces only
+        return False
+
+
+def _misfit(where: str, space: gym.Space[Any], value: Any) -> tuple[str, str, str] | None:
+    """Where a value has another structure, dtype or shape than a space, and which.
+
+    `contains` of the space would let some pass, or convert them with a warning.
+    """
+    parts: Mapping[Any, gym.Space[Any]]
+    if isinstance(space, (spaces.Box, spaces.MultiDiscrete, spaces.MultiBinary)):
+        fits = isinstance(value, (np.ndarray, np.generic)) and value.shape == space.shape
+        expected = f"an array of {space.dtype}, shape {space.shape}"
+        return None if fits and value.dtype == space.dtype else (where, expected, _form(value))
+    if isinstance(space, spaces.Dict):
+        parts = space.spaces
+        if not isinstance(value, Mapping) or value.keys() != parts.keys():
+            got = f"keys {list(value)}" if isinstance(value, Mapping) else _form(value)
+            return where, f"a dict with the keys {list(parts)}", got
+    elif isinstance(space, spaces.Tuple):
+        parts = dict(enumerate(space.spaces))
+        if not isinstance(value, tuple) or len(value) != len(parts):
+            return where, f"a tuple of {len(parts)}", _form(value)
     else:
-        if not isinstance(value, tuple) or len(value) != len(example):
-            return where, f"a tuple of {len(example)}", _form(value)
-        if not all(isinstance(part, (np.ndarray, Mapping, tuple)) for part in example):
-            return None  # an entry a row of a space that has no arrays: `contains` sees to it
-        pairs = [(f"{where}[{i}]", example[i], value[i]) for i in range(len(example))]
-    return next(filter(None, (_misfit(*pair) for pair in pairs)), None)
+        return None
+    misfits = (_misfit(f"{where}[{key!r}]", part, value[key]) for key, part in parts.items())
+    return next(filter(None, misfits), None)
 
 
 def _form(value: Any) -> str:
     if isinstance(value, np.ndarray):
-        return f"an array of {value.dtype}, shape {value.shape}"
+        kind = "an array" if type(value) is np.ndarray else f"a {type(value).__name__}"
+        return f"{kind} of {value.dtype}, shape {value.shape}"
     if isinstance(value, Sequence) and not isinstance(value, str):
         return f"a {type(value).__name__} of {len(value)}"
     return f"{type(value).__name__}: {value!r}"
 
 
-def _sized(value: Any) -> bool:
-    return isinstance(value, (np.ndarray, Sequence)) and not isinstance(value, str)
+def _has_entries(value: Any, n: int) -> bool:
+    if isinstance(value, np.ndarray):
+        return value.ndim > 0 and len(value) == n
+    return isinstance(value, Sequence) and not isinstance(value, str) and len(value) == n

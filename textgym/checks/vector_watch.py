@@ -41,12 +41,11 @@ class Call:
         return self.actions is not None
 
     def on(self, env: VectorEnv[Any, Any, Any]) -> Any:
-        """Make the call, with copies of the arguments, and return the result."""
+        """Make the call, and return the result."""
         if self.is_step:
-            return env.step(copy.deepcopy(self.actions))
-        # SyncVectorEnv takes the mask out of the dict that it is given: a new one each time.
-        options = {} if self.mask is None else {"reset_mask": self.mask.copy()}
-        return env.reset(seed=copy.deepcopy(self.seed), options=options)  # type: ignore[arg-type]
+            return env.step(self.actions)
+        options = {} if self.mask is None else {"reset_mask": self.mask}
+        return env.reset(seed=self.seed, options=options)  # type: ignore[arg-type]
 
 
 class WatchedVectorEnv:
@@ -89,13 +88,16 @@ class WatchedVectorEnv:
         if call.is_step:
             self._steps += 1
             self._where = f"step {self._steps}"
-            result = self._step(call)
         else:
             self._where = f"reset after step {self._steps}" if self._steps else "first reset"
             self._where += " of some rows" if call.mask is not None else ""
-            result = self._reset(call)
+        result = self._result(call)
+        if call.is_step:
+            self._check_step(result)
+        else:
+            self._check_reset(call, result)
         self._look_back()
-        copied = copy.deepcopy(result)
+        copied = self._copy(result)
         self._kept.append((self._where, result, copied))
         self._rows = self.split(copied[0])
         return copied
@@ -124,24 +126,47 @@ class WatchedVectorEnv:
         """Close the environment, if that was not done."""
         if not self._closed:
             self._closed = True
-            self.env.close()
+            self._close("first")
 
     def closes_twice(self) -> None:
         """Close the environment, and once more, as Gymnasium does when it is collected."""
         self.close()
+        self._close("second")
+
+    def _close(self, which: str) -> None:
         try:
             self.env.close()
         except Exception as error:  # whatever a close of somebody's may raise
-            raise self.broken(laws.CLOSE, "second close()", "nothing", repr(error)) from error
+            where = f"{which} close()"
+            raise self.broken(laws.CLOSE, where, "nothing raised", repr(error)) from error
 
-    def _step(self, call: Call) -> Any:
-        actions = copy.deepcopy(call.actions)
-        result = self.env.step(actions)
+    def _result(self, call: Call) -> Any:
+        given = copy.deepcopy(call)
+        try:
+            result = given.on(self.env)
+        except Exception as error:  # whatever an environment of somebody's may raise
+            raise self.broken(laws.TAKES, self._where, "a result", repr(error)) from error
+        for name, before in vars(call).items():
+            changed = difference(f"{self._where}: {name}", before, getattr(given, name))
+            if changed is not None:
+                where, *both = changed
+                raise self.broken(laws.ARGUMENTS, where, *map(repr, both))
+        return result
+
+    def _copy(self, result: Any) -> Any:
+        where = f"{self._where}: infos"
+        try:
+            copied = copy.deepcopy(result)
+            found = difference(where, result[-1], copied[-1])
+        except Exception as error:  # whatever the copying and comparing of something may raise
+            raise self.broken(laws.PLAIN, where, "an equal copy", repr(error)) from error
+        if found is not None:
+            where, *both = found
+            raise self.broken(laws.PLAIN, where, *map(repr, both))
+        return copied
+
+    def _check_step(self, result: Any) -> None:
         self._returns.check_step(self._where, result)
-        changed = difference("actions", call.actions, actions)
-        if changed is not None:
-            where, *both = changed
-            raise self.broken(laws.ARGUMENTS, f"{self._where}: {where}", *map(repr, both))
         _, rewards, terminated, truncated, infos = result
         self.ended = terminated | truncated
         if self.mode is AutoresetMode.NEXT_STEP:
@@ -155,10 +180,8 @@ class WatchedVectorEnv:
             self._returns.check_ends(self._where, self.ended, infos)
         else:
             self.over = self.over | self.ended
-        return result
 
-    def _reset(self, call: Call) -> Any:
-        result = call.on(self.env)
+    def _check_reset(self, call: Call, result: Any) -> None:
         self._returns.check_reset(self._where, result)
         self.ended = np.zeros(self.num_envs, np.bool_)
         self.over = self.ended if call.mask is None else self.over & ~call.mask
@@ -170,7 +193,6 @@ class WatchedVectorEnv:
                 if found is not None:
                     where, *both = found
                     raise self.broken(laws.RESET_MASK, where, *map(repr, both))
-        return result
 
     def _look_back(self) -> None:
         for before, returned, copied in self._kept:

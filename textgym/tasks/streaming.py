@@ -41,7 +41,7 @@ class ExampleStream:
         self._window: list[tuple[int, Example]] = []  # with their places in the pass
         self._coming: Iterator[tuple[int, Example]] = iter(())
         self._read = 0
-        self._begun_with: Any = None
+        self._seed: int | None = None  # of this pass
 
     def draw(self, generator: np.random.Generator) -> Example:
         """The next example.
@@ -69,7 +69,7 @@ class ExampleStream:
     def state(self) -> dict[str, Any]:
         """How far the stream has been read, JSON-able: places, no examples."""
         places = [place for place, _ in self._window]
-        return {"begun_with": self._begun_with, "read": self._read, "window": places}
+        return {"seed": self._seed, "read": self._read, "window": places}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on where another stream of this source was; reads it up to there.
@@ -77,11 +77,11 @@ class ExampleStream:
         Raises:
             ValueError: If the source has become shorter.
         """
-        if state["begun_with"] is None:
+        self._seed = state["seed"]
+        if self._seed is None:
+            self._coming, self._window = iter(()), []
             return
-        generator = np.random.default_rng()
-        generator.bit_generator.state = self._begun_with = state["begun_with"]
-        self._coming = enumerate(self._source(generator))
+        self._coming = enumerate(self._source(np.random.default_rng(self._seed)))
         wanted, self._read = set(state["window"]), state["read"]
         seen = [(i, example) for i, example in islice(self._coming, self._read) if i in wanted]
         if len(seen) < len(wanted):
@@ -93,8 +93,9 @@ class ExampleStream:
         self._window = [(place, by_place[place]) for place in state["window"]]
 
     def _begin(self, generator: np.random.Generator) -> None:
-        self._begun_with = generator.bit_generator.state
-        self._coming = enumerate(self._source(generator))
+        # A generator of its own, so that the pass can be read again, however lazily it draws.
+        self._seed = int(generator.integers(2**63))
+        self._coming = enumerate(self._source(np.random.default_rng(self._seed)))
         self._window = list(islice(self._coming, self._buffer_size))
         self._read = len(self._window)
         if not self._window:

@@ -58,6 +58,7 @@
   }
 
   function draw(chart) {
+    shown.add(chart.id);
     Plotly.react(chart.id, traces(chart), layout(), { responsive: true, displayModeBar: false });
   }
   const redraw = () => charts.filter((chart) => shown.has(chart.id)).forEach(draw);
@@ -67,11 +68,24 @@
     for (const { target, isIntersecting } of entries) {
       if (!isIntersecting) continue;
       seen.unobserve(target);
-      shown.add(target.id);
       draw(charts.find((chart) => chart.id === target.id));
     }
   }, { rootMargin: "400px" });
   for (const chart of charts) seen.observe(document.getElementById(chart.id));
+
+  // Paper shows charts that nobody has scrolled to, too, and is of another width than the screen.
+  addEventListener("beforeprint", () => {
+    for (const chart of charts) {
+      const place = document.getElementById(chart.id);
+      const { clientWidth: width, clientHeight: height } = place;
+      if (!width) continue;
+      draw(chart);
+      for (const svg of place.querySelectorAll(".main-svg")) svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    }
+  });
+  addEventListener("afterprint", () => {
+    for (const svg of document.querySelectorAll(".plot .main-svg")) svg.removeAttribute("viewBox");
+  });
 
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
   for (const button of document.querySelectorAll(".legend button")) {

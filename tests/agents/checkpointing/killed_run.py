@@ -84,7 +84,7 @@ def while_writing(settings: dict[str, Any], directory: Path, steps: list[int]) -
 
 
 def die_at_step(number: int) -> None:
-    """Kill this process before it writes to the disk so often, or renames, for a checkpoint."""
+    """Kill this process in its n-th step of writing a checkpoint; a file is half written then."""
     write, left = Checkpoints.write, [number]
 
     def dying(step: Callable[..., Any]) -> Callable[..., Any]:
@@ -96,13 +96,24 @@ def die_at_step(number: int) -> None:
 
         return counted
 
+    write_bytes = Path.write_bytes
+
+    def half_written(self: Path, data: bytes) -> int:
+        left[0] -= 1
+        if left[0] == 0:
+            write_bytes(self, data[: len(data) // 2])
+            os.kill(os.getpid(), signal.SIGKILL)
+        return write_bytes(self, data)
+
     def watched(self: Checkpoints, *arguments: Any) -> Path:
         kept = {name: getattr(os, name) for name in ("fsync", "rename", "replace", "mkdir")}
         for name, step in kept.items():
             setattr(os, name, dying(step))
+        Path.write_bytes = half_written  # type: ignore[method-assign]
         written = write(self, *arguments)
         for name, step in kept.items():
             setattr(os, name, step)
+        Path.write_bytes = write_bytes  # type: ignore[method-assign]
         return written
 
     Checkpoints.write = watched  # type: ignore[method-assign]

@@ -1,8 +1,10 @@
 """Any algorithm that is saved, in whatever script, goes on as if it had never stopped."""
 
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from stable_baselines3 import A2C, DQN, PPO
@@ -22,7 +24,10 @@ from agents import (
 )
 from agents.checkpointing import load_checkpoint, save_checkpoint
 from agents.replay import TokenReplayBuffer
+from agents.watching import EpisodeCollector
 from agents.weights import trained_weights
+from textgym.tasks import Example, Task
+from textgym.tasks.streaming import ExampleStream
 
 ALGORITHMS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "TokenPPO": (
@@ -129,6 +134,38 @@ def test_another_algorithm_and_another_network_are_refused(
         load_checkpoint(other, tmp_path / "nothing")
 
 
+def test_a_buffer_that_cannot_tell_what_it_holds_is_refused(model: str, tmp_path: Path) -> None:
+    env_kwargs = {"tokenizer": model, "max_new_tokens": 9}
+    env = make_sb3_vec_env("TextGen-v0", 2, env_kwargs=env_kwargs)
+    algorithm = DQN(TransformerQPolicy, env, buffer_size=8, policy_kwargs={"model": model})
+    algorithm.learn(8)
+    with pytest.raises(TypeError, match=r"replay_buffer is a DictReplayBuffer.*TokenReplayBuffer"):
+        save_checkpoint(algorithm, tmp_path / "saved")
+
+
+def test_files_that_were_tampered_with_set_nothing_else(model: str, tmp_path: Path) -> None:
+    algorithm = make("TokenPPO", model).learn(24)
+    save_checkpoint(algorithm, tmp_path)
+    path = tmp_path / "data.json"
+    data = json.loads(path.read_text())
+    data["counters"].update(n_epochs=7, hacked=1)
+    data["environment"]["wrappers"][0].update(venv=1)
+    path.write_text(json.dumps(data))
+    other = make("TokenPPO", model)
+    load_checkpoint(other, tmp_path)
+    assert other.n_epochs != 7
+    assert not hasattr(other, "hacked")
+    assert other.get_env().venv != 1
+    del data["optimizer"]
+    path.write_text(json.dumps(data))
+    with pytest.raises(ValueError, match="has not what a checkpoint of this version has"):
+        load_checkpoint(other, tmp_path)
+    weights = tmp_path / "policy.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-9])
+    with pytest.raises(ValueError, match="is damaged"):
+        load_checkpoint(other, tmp_path)
+
+
 def test_an_environment_that_cannot_tell_where_it_is_is_refused(model: str, tmp_path: Path) -> None:
     env_kwargs = {"tokenizer": model, "max_new_tokens": 9}
     single = make_vec_env("TextGen-v0", 2, env_kwargs=env_kwargs)
@@ -142,3 +179,30 @@ def test_an_environment_that_cannot_tell_where_it_is_is_refused(model: str, tmp_
         with pytest.raises(TypeError, match=reason):
             save_checkpoint(algorithm, tmp_path / "saved")
         assert not (tmp_path / "saved").exists()
+
+
+def columns_of_tuples(generator: np.random.Generator) -> Any:
+    for number in range(40):
+        yield Example(f"The number {number} is", columns={"number": (number, "a tuple")})
+
+
+def test_texts_that_cannot_be_written_down_begin_anew(model: str, tmp_path: Path) -> None:
+    task = Task("tuples", {"train": ExampleStream(columns_of_tuples, 6)}, reward="length")
+    env_kwargs = {"tokenizer": model, "max_new_tokens": 9, "task": task, "context_length": 40}
+
+    def make_algorithm() -> TokenPPO:
+        env = make_sb3_vec_env("TextGen-v0", 4, env_kwargs=env_kwargs)
+        policy_kwargs = {"model": model}
+        return TokenPPO(TransformerPolicy, env, n_steps=6, policy_kwargs=policy_kwargs, seed=1)
+
+    collector = EpisodeCollector()
+    algorithm = make_algorithm().learn(24, callback=collector)
+    save_checkpoint(algorithm, tmp_path / "saved", {"collector": collector})
+    other, others = make_algorithm(), EpisodeCollector()
+    load_checkpoint(other, tmp_path / "saved", {"collector": others})
+    assert other._last_episode_starts.all()
+    other.learn(48, callback=others, reset_num_timesteps=False)
+    assert all(info["l"] <= 9 for info in other.ep_info_buffer)
+    for episode in others.episodes:
+        assert len(episode.token_ids) <= 9
+        assert sum(episode.rewards) == pytest.approx(episode.score, abs=1e-5)

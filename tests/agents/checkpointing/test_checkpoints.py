@@ -1,6 +1,7 @@
 import itertools
 import os
 import runpy
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -101,10 +102,29 @@ def test_what_a_killed_run_left_half_written_is_no_checkpoint(tmp_path: Path) ->
     checkpoints.remove()
 
 
-def test_a_full_disk_and_a_closed_directory_are_found_at_once(tmp_path: Path) -> None:
-    check_room(tmp_path / "new" / "run", 1_000)
+def test_other_names_are_left_alone(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.write(1, fill("good"))
+    (tmp_path / ".DS_Store").touch()
+    (tmp_path / "backup").mkdir()
+    checkpoints.write(2, fill("good"))
+    assert names(checkpoints) == ["2"]
+    assert (tmp_path / ".DS_Store").exists()
+    assert (tmp_path / "backup").exists()
+
+
+def test_a_disk_without_room_is_found_at_once(tmp_path: Path) -> None:
+    check_room(tmp_path, 1_000)
     with pytest.raises(OSError, match=r"there are .* left where .* and this run may write"):
         check_room(tmp_path, 10**18)
-    (tmp_path / "file").touch()
-    with pytest.raises(OSError, match=r"nothing can be written to .*Give another --output"):
-        check_room(tmp_path / "file" / "run", 0)
+
+
+def test_what_is_written_already_needs_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(b"x" * 900)
+    usage = shutil.disk_usage(tmp_path)._replace(free=200)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    check_room(tmp_path, 1_000)
+    with pytest.raises(OSError, match="may write"):
+        check_room(tmp_path, 1_200)

@@ -74,13 +74,37 @@ def test_no_file_can_run_code(tmp_path: Path) -> None:
     save_tree({"weights": torch.zeros(3)}, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [DATA, TENSORS]
     strict = json.loads((tmp_path / DATA).read_text(), parse_constant=pytest.fail)
-    assert strict == {"weights": {"$tensor": ".weights"}}
+    assert strict == {"weights": {"$tensor": "0"}}
 
 
 def test_what_cannot_be_saved_is_named(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match=r"'a\.b\.1' is a object"):
         save_tree({"a": {"b": [1, object()]}}, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_tensors_of_names_that_look_alike_are_told_apart(tmp_path: Path) -> None:
+    save_tree({"a.b": torch.ones(2), "a": {"b": torch.zeros(3)}}, tmp_path)
+    loaded = load_tree(tmp_path)
+    assert loaded["a.b"].tolist() == [1, 1]
+    assert loaded["a"]["b"].tolist() == [0, 0, 0]
+
+
+def test_arrays_that_torch_does_not_take_are_copied_or_named(tmp_path: Path) -> None:
+    fixed = np.arange(3)
+    fixed.flags.writeable = False
+    save_tree({"reversed": np.arange(3)[::-1], "fixed": fixed}, tmp_path)
+    assert load_tree(tmp_path)["reversed"].tolist() == [2, 1, 0]
+    with pytest.raises(TypeError, match="'objects' is a ndarray"):
+        save_tree({"objects": np.array([None, 1])}, tmp_path)
+
+
+@pytest.mark.parametrize("data", ["[1]", '{"a": {"$numpy": ["u1", 300]}}', "[" * 10**5])
+def test_what_is_no_tree_is_said_to_be_none(tmp_path: Path, data: str) -> None:
+    save_tree({}, tmp_path)
+    (tmp_path / DATA).write_text(data)
+    with pytest.raises(ValueError, match="cannot be read"):
+        load_tree(tmp_path)
 
 
 @pytest.mark.parametrize("name", [DATA, TENSORS])

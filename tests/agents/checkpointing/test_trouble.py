@@ -2,7 +2,6 @@
 
 import errno
 import os
-import resource
 import shutil
 import sys
 from pathlib import Path
@@ -39,14 +38,19 @@ def test_a_disk_that_is_full_costs_nothing_that_was_saved(
 ) -> None:
     save, calls = module.save_tree, 0
 
+    def no_room(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
     def full(tree: Any, directory: Path) -> None:
         nonlocal calls
         calls += 1
-        if calls == 4:
+        if calls == 4:  # and from now on
             (directory / "half").write_bytes(b"half")
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            patched.setattr("agents.policy.TransformerPolicy.save_pretrained", no_room)
+            no_room()
         save(tree, directory)
 
+    arguments = [*arguments, "--eval-every", "0"]
     with monkeypatch.context() as patched:
         patched.setattr(module, "save_tree", full)
         assert main(arguments) == 1
@@ -54,7 +58,8 @@ def test_a_disk_that_is_full_costs_nothing_that_was_saved(
     run = tmp_path / "run"
     assert "checkpoint after 192 tokens could not be written (No space left on device)" in said.err
     assert str(run / "checkpoints" / "000000000128") in said.err.replace("\n", "")
-    assert "Saved after 128 tokens. Go on: textgym train --resume" in said.out
+    assert "Saved after 128 tokens. Go on: " in said.out
+    assert "the model could not be saved: [Errno 28] No space left on device" in said.out
     assert [path.name for path in sorted((run / "checkpoints").iterdir())] == [
         "000000000064",
         "000000000128",
@@ -68,6 +73,7 @@ def test_a_disk_that_is_full_costs_nothing_that_was_saved(
 
 
 def test_a_limit_of_the_system_is_told_as_such(arguments: list[str], tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
     pid = os.fork()
     if pid == 0:  # as a quota would stop it
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))

@@ -1,0 +1,94 @@
+"""The settings of a run from the command line: new ones, those of a run file, or a run's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, make_dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import tyro
+
+from agents.run_directory import RunDirectory
+from agents.run_file import FREE_TO_CHANGE, load_config
+from textgym.shell import program
+
+Config = TypeVar("Config")
+"""The settings of a command."""
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """Where a run begins, and so which settings it has unless others are given."""
+
+    resume: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Go on with the run in this directory, which was stopped, with its own settings. Beside it
+    only --device is taken, and for train --total-timesteps, --loggers and --quiet."""
+    config: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Begin a new run with the settings of another one, from its config.yaml; what is given
+    beside it comes first."""
+
+
+def run_options(
+    kind: type[Config],
+    command: str,
+    arguments: list[str],
+    check_resumable: Callable[[RunDirectory], None],
+) -> tuple[Config, bool]:
+    """The settings of a run, and whether it goes on with one that was stopped.
+
+    Args:
+        kind: The dataclass of the settings.
+        command: The command.
+        arguments: What was typed behind it.
+        check_resumable: Raises if a run cannot go on.
+
+    Raises:
+        ValueError: If a run is to go on with settings that are not its own.
+    """
+    resumed, config_file = _value(arguments, "--resume"), _value(arguments, "--config")
+    if resumed is not None and config_file is not None:
+        raise ValueError("give --resume, or --config for a new run: not both.")
+    default: Any = tyro.MISSING_NONPROP
+    if resumed is not None:
+        directory = RunDirectory(Path(resumed))
+        check_resumable(directory)
+        settings: Any = load_config(directory.config, kind, command)
+        default = replace(settings, output=directory.path)
+    elif config_file is not None:
+        default = load_config(Path(config_file), kind, command)
+    options = make_dataclass(
+        kind.__name__,
+        [
+            ("beginning", Annotated[Beginning, tyro.conf.arg(name="")]),
+            ("settings", Annotated[kind, tyro.conf.arg(name="")]),
+        ],
+        frozen=True,
+    )
+    parsed: Any = tyro.cli(
+        options,
+        default=options(Beginning(), default),
+        prog=f"{program()} {command}",
+        args=arguments,
+        description=kind.__doc__,
+    )
+    config: Any = parsed.settings
+    changed = {name: getattr(config, name) for name in FREE_TO_CHANGE[command]}
+    if resumed is not None and config != replace(default, **changed):
+        free = " and ".join(f"--{name.replace('_', '-')}" for name in changed)
+        raise ValueError(
+            f"--resume takes only {free} beside it: the run goes on with its own settings. To "
+            "change others, start a new run with --config and --model."
+        )
+    return config, resumed is not None
+
+
+def _value(arguments: list[str], option: str) -> str | None:
+    """What is given for an option, of which the others' defaults depend; None if it is not."""
+    value = None
+    for argument, behind in zip(arguments, [*arguments[1:], ""], strict=True):
+        name, equals, joined = argument.partition("=")
+        given = joined if equals else behind
+        if name == option and given and not given.startswith("--"):
+            value = given
+    return value

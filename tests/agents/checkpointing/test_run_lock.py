@@ -1,0 +1,49 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agents.run_lock import LOCK, run_lock
+
+pytest.importorskip("fcntl")
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from agents.run_lock import run_lock
+with run_lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_run_is_held_until_its_process_ends_in_whatever_way(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    other = subprocess.Popen([sys.executable, "-c", HOLD, run], stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None
+    with other:
+        assert other.stdout.readline() == "held\n"
+        told = rf"another process \({other.pid}\).*--output"
+        with pytest.raises(BlockingIOError, match=told), run_lock(run):
+            pass
+        other.kill()
+    with run_lock(run):
+        assert (run / LOCK).read_text() == str(os.getpid())
+
+
+def test_what_a_killed_process_left_is_cleared(tmp_path: Path) -> None:
+    (tmp_path / "model" / ".writing-abc" / "new").mkdir(parents=True)
+    (tmp_path / ".config.yaml.123").write_text("half")
+    (tmp_path / ".gitignore").write_text("mine")
+    with run_lock(tmp_path):
+        assert not (tmp_path / "model" / ".writing-abc").exists()
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".gitignore", LOCK, "model"]
+
+
+def test_what_cannot_be_written_to_is_said_with_the_cure(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    told = r"nothing can be written to .*Give another --output"
+    with pytest.raises(OSError, match=told), run_lock(tmp_path / "file" / "run"):
+        pass
