@@ -67,7 +67,7 @@ def find(name: str) -> Candidate:
             command = read_settings(run.config).get("command", "train")
             raise FileNotFoundError(
                 f"{name} is a run without a {run.model.name}/: it was stopped before it wrote "
-                f"one. Go on with it: textgym {command} --resume {name}"
+                f"one. Go on with it: {program()} {command} --resume {shlex.quote(name)}"
             )
         return Candidate(name, str(run.model), _settings(run))
     run = RunDirectory(path.resolve().parent)

@@ -162,10 +162,11 @@ def run_pipeline(config: PipelineConfig, console: Console | None = None) -> list
             raise StageError(f"{stage.where}: {error}") from error
         finally:
             if not finished:
-                say(console, f"Go on with all: textgym run {shlex.quote(str(config.file))}")
+                say(console, f"Go on with all: {program()} run {shlex.quote(str(config.file))}")
     reached = [stage.reached() for stage in stages]
     console.print(_table(stages, reached))
-    say(console, f"The last model: textgym sample --model {shlex.quote(str(stages[-1].directory))}")
+    last = shlex.quote(str(stages[-1].directory))
+    say(console, f"The last model: {program()} sample --model {last}")
     return reached
 
 

@@ -111,7 +111,7 @@ class RunDirectory:
         if self.config.exists():
             raise FileExistsError(
                 f"--output {self.path} holds a run already. Give another directory, or go on "
-                f"with that run: textgym {command} --resume {self.path}"
+                f"with that run: {program()} {command} --resume {shlex.quote(str(self.path))}"
             )
 
     def check_resumable(self) -> None:

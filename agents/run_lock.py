@@ -19,7 +19,8 @@ _HALF_WRITTEN = re.compile(r"\..+\.\d+")
 def run_lock(directory: Path) -> Iterator[None]:
     """Hold a run's directory, which is made if need be, and clear what a killed process left there.
 
-    The system gives the lock back when the process ends, in whatever way.
+    The system gives the lock back when the process ends, in whatever way; its file goes, too,
+    unless the process was killed.
 
     Raises:
         BlockingIOError: If another process holds it; the message has its number.
@@ -36,7 +37,7 @@ def run_lock(directory: Path) -> Iterator[None]:
     with file:
         file.seek(0)
         holder = file.read().strip()
-        if not _taken(file.fileno()):
+        if not _taken(file.fileno()) or not _is_at(directory / LOCK, file.fileno()):
             raise BlockingIOError(
                 f"{directory} is being written to by another process ({holder}). Wait for it, or "
                 "give another --output."
@@ -45,7 +46,10 @@ def run_lock(directory: Path) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         _clear(directory)
-        yield
+        try:
+            yield
+        finally:
+            (directory / LOCK).unlink(missing_ok=True)
 
 
 def _taken(descriptor: int) -> bool:
@@ -59,6 +63,14 @@ def _taken(descriptor: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether an open file still has its name: who held it before takes it away at the end."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _clear(directory: Path) -> None:

@@ -49,6 +49,7 @@ from agents.watching import EpisodeCollector, LiveView, RewardLog, SampleLog, Sa
 from agents.weights import load_weights
 from agents.wording import prompts_in_words, say
 from textgym.process import TextProcess
+from textgym.shell import program
 
 _PICTURES = 50
 """How often a run shows samples to the loggers that take pictures, at most."""
@@ -222,8 +223,9 @@ class _Training:
         if config.lora_rank is not None:
             say(self.console, f"adapter  {run.adapter}")
         where = shlex.quote(str(run.path))
-        say(self.chat, f"Try it: textgym sample --model {where}")
-        say(self.chat, f"Judge it: textgym eval --model {shlex.quote(config.model)} {where}")
+        say(self.chat, f"Try it: {program()} sample --model {where}")
+        judge = f"{program()} eval --model {shlex.quote(config.model)} {where}"
+        say(self.chat, f"Judge it: {judge}")
 
     def _callbacks(self, collector: EpisodeCollector) -> list[BaseCallback]:
         """What logs, and chooses the model that is kept."""
@@ -318,7 +320,7 @@ class _Training:
         if latest is not None:
             say(
                 self.console,
-                f"Saved after {tokens_of(latest):,} tokens. Go on: textgym train --resume "
+                f"Saved after {tokens_of(latest):,} tokens. Go on: {program()} train --resume "
                 f"{shlex.quote(str(self.run.path))}",
             )
 

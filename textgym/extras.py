@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from types import ModuleType
 
+from textgym.shell import pip_install
+
 
 class MissingExtra(ModuleNotFoundError):  # noqa: N818  # says what happened
     """A package is not installed that comes with an extra of ours, or by itself.
@@ -17,7 +19,7 @@ class MissingExtra(ModuleNotFoundError):  # noqa: N818  # says what happened
 
     def __init__(self, wanted_by: str, module: str, install: str) -> None:
         super().__init__(
-            f"{wanted_by} needs {module}, which is not installed: pip install {install}",
+            f"{wanted_by} needs {module}, which is not installed: {pip_install(install)}",
             name=module,
         )
         self._given = (wanted_by, module, install)

@@ -14,6 +14,7 @@ from agents.config import RunConfig
 from agents.language_policy import LanguagePolicy
 from agents.run_directory import RunDirectory
 from agents.validation import Best
+from textgym.shell import program
 
 
 def latest_good(run: RunDirectory) -> Path | None:
@@ -40,13 +41,13 @@ def way_on(
     where = shlex.quote(str(run.path))
     last = f"the last good checkpoint is {latest}, after {tokens_of(latest):,} tokens."
     if by_reward:
-        return f"{last} Once the reward is mended: textgym train --resume {where}"
+        return f"{last} Once the reward is mended: {program()} train --resume {where}"
     of = "that checkpoint's" if best is None else f"the best, after {best.timesteps:,} tokens"
     fresh = "" if config.backbone is None else " --backbone None"
     return (
         f"{last} To resume from it as it is would take the same steps again. "
         f"Train {run.model} on ({of}), in a new run with other settings:\n"
-        f"         textgym train --config {shlex.quote(str(run.config))} --model {where}{fresh} "
+        f"         {program()} train --config {shlex.quote(str(run.config))} --model {where}{fresh} "
         f"--learning-rate {_lower_rate(config, policy):g}"
     )
 

@@ -178,8 +178,8 @@ class Trainer:
         self._checkpoints.remove()
         say(self.console, f"model    {config.output}")
         where = shlex.quote(str(config.output))
-        say(self.console, f"Try it: textgym sample --model {where}")
-        say(self.console, f"Train it with rewards: textgym train --model {where}")
+        say(self.console, f"Try it: {program()} sample --model {where}")
+        say(self.console, f"Train it with rewards: {program()} train --model {where}")
         return self.record()
 
     def record(self) -> dict[str, Any]:

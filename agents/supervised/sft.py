@@ -217,7 +217,7 @@ class _Run:
             error.way_on = (
                 f"the last good checkpoint is {self._checkpoints.latest}. To resume from it as it "
                 f"is would take the same steps again. Train {run.model} on, in a new run:\n"
-                f"         textgym sft --config {config} --model {model} "
+                f"         {program()} sft --config {config} --model {model} "
                 f"--learning-rate {self.config.peak / 10:g}"
             )
             raise
@@ -276,7 +276,7 @@ class _Run:
             self._save_model()
         say(
             self.console,
-            f"Saved after {self.trainer.progress.texts:,} texts. Go on: textgym sft --resume "
+            f"Saved after {self.trainer.progress.texts:,} texts. Go on: {program()} sft --resume "
             f"{shlex.quote(str(self.run.path))}",
         )
         raise KeyboardInterrupt
@@ -339,8 +339,8 @@ class _Run:
         if self.config.lora_rank is not None:
             say(self.console, f"adapter  {run.adapter}")
         where = shlex.quote(str(run.path))
-        say(self.console, f"Try it: textgym sample --model {where}")
-        say(self.console, f"Train it with rewards: textgym train --model {where}")
+        say(self.console, f"Try it: {program()} sample --model {where}")
+        say(self.console, f"Train it with rewards: {program()} train --model {where}")
 
 
 def _policy(config: SFTConfig, texts: Texts) -> TransformerPolicy:

@@ -58,7 +58,7 @@ def serve(
 def _command(url: str) -> str:
     """What to type so that training asks there; delayed, for nobody can rate each token."""
     reward = "ratings" if url == DEFAULT_URL else json.dumps({"name": "ratings", "url": url})
-    return shlex.join(["textgym", "train", "--reward", reward, "--timing", "delayed"])
+    return f"{program()} train --reward {shlex.quote(reward)} --timing delayed"
 
 
 class RatingServer(ThreadingHTTPServer):

@@ -31,6 +31,7 @@ def test_a_run_is_held_until_its_process_ends_in_whatever_way(tmp_path: Path) ->
         other.kill()
     with run_lock(run):
         assert (run / LOCK).read_text() == str(os.getpid())
+    assert not (run / LOCK).exists()
 
 
 def test_what_a_killed_process_left_is_cleared(tmp_path: Path) -> None:
