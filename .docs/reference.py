@@ -21,21 +21,23 @@ from textgym.tasks.make import _REGISTRY as TASKS
 
 ROOT = Path(__file__).parents[1]
 
+BEGINNING = "agents.run_options.Beginning"
+
 SETTINGS = {
-    "train": "agents.config.RunConfig",
-    "report": "agents.reporting.command.ReportConfig",
-    "sft": "agents.supervised.config.SFTConfig",
-    "eval": "agents.judging.config.EvalConfig",
-    "sample": "agents.sample.SampleConfig",
-    "prompts": "agents.prompt_search.PromptsConfig",
-    "score": "agents.score.ScoreConfig",
-    "rate": "textgym.ratings.server.serve",
-    "list": None,
-    "train-reward": "agents.reward_training.RewardTrainingConfig",
-    "pretrain": "agents.pretraining.config.PretrainConfig",
-    "run": "agents.pipeline.PipelineConfig",
+    "train": (BEGINNING, "agents.config.RunConfig"),
+    "report": ("agents.reporting.command.ReportConfig",),
+    "sft": (BEGINNING, "agents.supervised.config.SFTConfig"),
+    "eval": ("agents.judging.config.EvalConfig",),
+    "sample": ("agents.sample.SampleConfig",),
+    "prompts": ("agents.prompt_search.PromptsConfig",),
+    "score": ("agents.score.ScoreConfig",),
+    "rate": ("textgym.ratings.server.serve",),
+    "list": (),
+    "train-reward": ("agents.reward_training.RewardTrainingConfig",),
+    "pretrain": ("agents.pretraining.config.PretrainConfig",),
+    "run": ("agents.pipeline.PipelineConfig",),
 }
-"""The dataclass, or the function, that a command's options are made of."""
+"""The dataclasses, or the function, that a command's options are made of."""
 
 GROUPS = {
     "agents.config.RunConfig": {
@@ -135,8 +137,7 @@ def all_commands() -> Iterator[str]:
         raise ValueError(f"SETTINGS names {set(SETTINGS)} and the commands are {set(COMMANDS)}.")
     for name, command in COMMANDS.items():
         yield from (f"## textgym {name} {{ #{name} }}", "", inspect.getdoc(command) or "", "")
-        path = SETTINGS[name]
-        if path is not None:
+        for path in SETTINGS[name]:
             yield from _options(path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from agents.run_file import load_config, read_settings
 from agents.supervised.config import SFTConfig
 from agents.validation import Best
 from textgym import models
+from textgym.shell import program
 
 
 @dataclass(frozen=True)

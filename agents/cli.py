@@ -13,6 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 import textgym
+from agents.interrupts import Stopped
 from textgym import models, rewards, tasks
 from textgym.extras import MissingExtra
 from textgym.registry import did_you_mean
@@ -270,10 +271,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # What a person can mend: the message says how. Anything else shows its traceback.
         _complain(f"textgym {name}: {error}")
         return 1
-    except KeyboardInterrupt:
-        _complain("\nStopped.")
+    except KeyboardInterrupt as error:
+        _end_line(error)
         return 130
     return 0
+
+
+def _end_line(error: KeyboardInterrupt) -> None:
+    """Say that Ctrl-C came, unless the command has said more."""
+    if not isinstance(error, Stopped):
+        _complain("\nStopped.")
 
 
 def _complain(message: str) -> None:

@@ -163,7 +163,7 @@ class RunConfig:
     to write and to pay."""
     eval_prompts: int = 64
     """Validation prompts, and test prompts on which the model is judged before and after."""
-    checkpoint_every: float = 30.0
+    checkpoint_every: float = 10.0
     """Seconds between two checkpoints, with which --resume goes on; more where saving takes long,
     and 0 for one before every rollout. They never change the result."""
     keep_checkpoints: int = 2

@@ -67,7 +67,7 @@ def check_settings(config: RunConfig) -> None:
     check_backbone(config.backbone, config.lora_rank, config.gradient_checkpointing)
     _check_algorithm(config)
     rollout = config.n_envs * config.n_steps
-    _check("n_envs * n_steps", rollout, rollout > 1, "above 1")
+    check("n_envs * n_steps", rollout, rollout > 1, "above 1")
     batch_size = config.of_algorithm("batch_size")
     if config.algo == "sb3-ppo" and batch_size < rollout and rollout % batch_size:
         fits = max(d for d in range(1, batch_size + 1) if rollout % d == 0)
@@ -89,22 +89,22 @@ def _check_numbers(config: RunConfig) -> None:
         value = getattr(config, field.name)
         # No limit to the norm of a gradient is none; anything else would be no number soon.
         if isinstance(value, float) and field.name not in {"max_grad_norm", *SCHEDULES}:
-            _check(field.name, value, math.isfinite(value), "a finite number")
+            check(field.name, value, math.isfinite(value), "a finite number")
     for name in _ABOVE_ZERO:
         value = getattr(config, name)
-        _check(name, value, value is None or value > 0, "above 0")
+        check(name, value, value is None or value > 0, "above 0")
     for name in _COUNTS:
         value = getattr(config, name)
-        _check(name, value, value is None or value == int(value), "a whole number")
-    _check("seed", config.seed, 0 <= config.seed <= MOST_SEED, f"from 0 to {MOST_SEED}")
+        check(name, value, value is None or value == int(value), "a whole number")
+    check("seed", config.seed, 0 <= config.seed <= MOST_SEED, f"from 0 to {MOST_SEED}")
     for name in ("vf_coef", "top_k", "learning_starts", "kl_coef", "eval_every"):
         value = getattr(config, name)
-        _check(name, value, value is None or value >= 0, "0 or above")
+        check(name, value, value is None or value >= 0, "0 or above")
     for name in ("gamma", "gae_lambda", "sft_coef"):
         value = getattr(config, name)
-        _check(name, value, value is None or 0 <= value <= 1, "from 0 to 1")
-    _check("top_p", config.top_p, 0 < config.top_p <= 1, "above 0 and at most 1")
-    _check("group_size", config.group_size, config.group_size >= 2, "at least 2")
+        check(name, value, value is None or 0 <= value <= 1, "from 0 to 1")
+    check("top_p", config.top_p, 0 < config.top_p <= 1, "above 0 and at most 1")
+    check("group_size", config.group_size, config.group_size >= 2, "at least 2")
 
 
 def _check_schedules(config: RunConfig) -> None:
@@ -119,13 +119,13 @@ def _check_schedules(config: RunConfig) -> None:
         if spec in schedules.PRESETS and name != "temperature":
             raise ValueError(f"{name}={spec!r}: that is a schedule of temperatures.")
         if name == "epsilon":
-            _check(name, spec, min(ends) >= 0 and max(ends) <= 1, "from 0 to 1")
+            check(name, spec, min(ends) >= 0 and max(ends) <= 1, "from 0 to 1")
         elif name == "ent_coef":
-            _check(name, spec, min(ends) >= 0, "0 or above")
+            check(name, spec, min(ends) >= 0, "0 or above")
         elif name == "learning_rate":
-            _check(name, spec, min(ends) >= 0 and max(ends) > 0, "above 0")
+            check(name, spec, min(ends) >= 0 and max(ends) > 0, "above 0")
         else:
-            _check(name, spec, min(ends) > 0, "above 0")
+            check(name, spec, min(ends) > 0, "above 0")
 
 
 def _check_algorithm(config: RunConfig) -> None:
@@ -156,6 +156,8 @@ def _check_algorithm(config: RunConfig) -> None:
         raise ValueError("sft_corpus is imitated with a sft_coef above 0; give that, too.")
 
 
-def _check(name: str, value: Any, fits: bool, expected: str) -> None:
+def check(name: str, value: Any, fits: bool, expected: str) -> None:
+    """Raise unless a setting's value fits; the message names it as Python and commands do."""
     if not fits:
-        raise ValueError(f"{name} must be {expected}, got {value!r}.")
+        option = f" (--{name.replace('_', '-')})" if name.isidentifier() else ""
+        raise ValueError(f"{name} must be {expected}, got {value!r}{option}.")

@@ -7,7 +7,16 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import monotonic
 from types import FrameType
+
+_ONE_PRESS = 0.5
+"""Seconds after the first in which another is taken for the same: keys repeat, and programs that
+start others pass on what the terminal has told these already."""
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C, and it was said how to go on."""
 
 
 def to_standard_error(message: str) -> None:
@@ -28,11 +37,17 @@ def interrupts(
         tell: Says it. It must not print: the signal may come while something else is printed.
     """
     received: list[int] = []
+    first = 0.0
 
     def note(number: int, frame: FrameType | None) -> None:
+        nonlocal first
+        now = monotonic()
+        if received and now - first < _ONE_PRESS:
+            return
         received.append(number)
         if len(received) > 1:
             raise KeyboardInterrupt
+        first = now
         tell(f"{what}; Ctrl-C again to stop now.")
 
     if threading.current_thread() is not threading.main_thread():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rich.markup import escape
+from rich.text import Text
 
 from agents.config import RunConfig
 from agents.language_policy import LanguagePolicy
@@ -10,8 +10,8 @@ from agents.wording import backbone_in_words, rewards_in_words
 from textgym.process import TextProcess
 
 
-def introduction(config: RunConfig, policy: LanguagePolicy, process: TextProcess) -> str:
-    """What a run trains, on what, and for what reward, in rich's markup.
+def introduction(config: RunConfig, policy: LanguagePolicy, process: TextProcess) -> Text:
+    """What a run trains, on what, and for what reward.
 
     Args:
         config: Its settings.
@@ -28,10 +28,13 @@ def introduction(config: RunConfig, policy: LanguagePolicy, process: TextProcess
     if config.backbone is not None:
         model = backbone_in_words(config.backbone, config.tokenizer or config.model)
     reward = rewards_in_words(process.reward.current_weights)
-    return (
-        f"[bold]{config.algo.upper()}[/] trains [bold]{escape(model)}[/] "
-        f"({size}, on {policy.device}) on {escape(process.task.name)}: "
-        f"{config.timing} [bold]{escape(reward)}[/] reward."
+    return Text.assemble(
+        (config.algo.upper(), "bold"),
+        " trains ",
+        (model, "bold"),
+        f" ({size}, on {policy.device}) on {process.task.name}: {config.timing} ",
+        (reward, "bold"),
+        " reward.",
     )
 
 

@@ -45,6 +45,8 @@ from agents.wording import say
 from textgym import RewardError, rewards, tasks
 from textgym.files import atomic_write
 from textgym.registry import did_you_mean
+from textgym.rendering.transcript import rounded
+from textgym.shell import program
 from textgym.tokenizer import Tokenizer
 
 COPY = "pipeline.yaml"
@@ -162,11 +164,12 @@ def run_pipeline(config: PipelineConfig, console: Console | None = None) -> list
             raise StageError(f"{stage.where}: {error}") from error
         finally:
             if not finished:
-                say(console, f"Go on with all: {program()} run {shlex.quote(str(config.file))}")
+                again = f"{program()} run {shlex.quote(str(config.file))}"
+                say(console, "Go on with all:", whole=again)
     reached = [stage.reached() for stage in stages]
     console.print(_table(stages, reached))
     last = shlex.quote(str(stages[-1].directory))
-    say(console, f"The last model: {program()} sample --model {last}")
+    say(console, "The last model:", whole=f"{program()} sample --model {last}")
     return reached
 
 
@@ -342,7 +345,7 @@ def _table(stages: Sequence[Stage], reached: Sequence[Reached]) -> Table:
     for name in ("before", "after"):
         table.add_column(name, justify="right")
     for stage, (what, before, after, signed) in zip(stages, reached, strict=True):
-        sign = "+" if signed else ""
-        cells = ("" if figure is None else f"{figure:{sign}.3f}" for figure in (before, after))
+        form = "+.3f" if signed else ".3f"
+        cells = ("" if figure is None else rounded(figure, form) for figure in (before, after))
         table.add_row(escape(stage.directory.name), escape(what), *cells)
     return table

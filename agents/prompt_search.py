@@ -32,6 +32,7 @@ from textgym.arms import Winner
 from textgym.bandits import Bandit, Uniform
 from textgym.files import atomic_write
 from textgym.process import TextProcess
+from textgym.rendering.transcript import rounded
 from textgym.templates import Template, read_templates
 
 
@@ -193,13 +194,15 @@ def templates_table(bandit: Bandit, templates: Sequence[Template]) -> Table:
         table.add_column(heading, justify="right")
     for arm in bandit.summary(LEVEL):
         best = arm.arm == bandit.best
-        known = arm.low is not None and arm.high is not None
+        interval = "too few"
+        if arm.low is not None and arm.high is not None:
+            interval = f"{rounded(arm.low, '+.3f')} to {rounded(arm.high, '+.3f')}"
         table.add_row(
             str(arm.arm),
             Text(repr(templates[arm.arm].text)[1:-1], style="bold" if best else ""),
             str(arm.count),
-            "" if arm.mean is None else f"{arm.mean:+.3f}",
-            f"{arm.low:+.3f} to {arm.high:+.3f}" if known else "too few",
+            "" if arm.mean is None else rounded(arm.mean, "+.3f"),
+            interval,
         )
     return table
 
@@ -209,9 +212,9 @@ def verdict(bandit: Bandit) -> str:
     winner, confidence = _winner(bandit)
     if winner is None:
         return "Too few texts to say which is best."
-    interval = (
-        f"{winner.difference:+.3f} ({confidence:.0%}: {winner.low:+.3f} to {winner.high:+.3f})"
-    )
+    ends = (winner.difference, winner.low, winner.high)
+    difference, low, high = (rounded(number, "+.3f") for number in ends)
+    interval = f"{difference} ({confidence:.0%}: {low} to {high})"
     if winner.is_significant:
         return f"Template {winner.arm} won: {interval} over template {winner.rival}, the next."
     return (

@@ -31,6 +31,7 @@ from torch.nn import functional
 from tyro.conf import Positional
 
 from agents.backbone import DType
+from agents.config_checks import check
 from agents.devices import known_device
 from agents.models import model_source, no_progress_bars
 from agents.preferences import Preference, read_preferences
@@ -82,11 +83,11 @@ class RewardTrainingConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "learning_rate", "gradient_clip"):
-            _check(name, getattr(self, name), getattr(self, name) > 0, "above 0")
+            check(name, getattr(self, name), getattr(self, name) > 0, "above 0")
         for name in ("weight_decay", "seed"):
-            _check(name, getattr(self, name), getattr(self, name) >= 0, "0 or above")
+            check(name, getattr(self, name), getattr(self, name) >= 0, "0 or above")
         fraction = self.validation_fraction
-        _check("validation_fraction", fraction, 0 < fraction < 1, "above 0 and below 1")
+        check("validation_fraction", fraction, 0 < fraction < 1, "above 0 and below 1")
 
 
 class Judgement(NamedTuple):
@@ -273,8 +274,3 @@ class _Trainer:
 def preference_loss(rewards: Tensor) -> Tensor:
     r"""$-\log \sigma(r_c - r_r)$ of each pair, in nats: (b, 2), the chosen first, to (b,)."""
     return -functional.logsigmoid(rewards[:, 0] - rewards[:, 1])
-
-
-def _check(name: str, value: Any, fits: bool, expected: str) -> None:
-    if not fits:
-        raise ValueError(f"{name} must be {expected}, got {value!r}.")

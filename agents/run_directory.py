@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from agents.evaluation import Written, mean_score
 from agents.loggers import make_logger
 from agents.loggers.csv_log import forget_rows
 from textgym.files import atomic_write, durable_write
+from textgym.shell import program
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, make_dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -75,7 +76,7 @@ def run_options(
     config: Any = parsed.settings
     changed = {name: getattr(config, name) for name in FREE_TO_CHANGE[command]}
     if resumed is not None and config != replace(default, **changed):
-        free = " and ".join(f"--{name.replace('_', '-')}" for name in changed)
+        free = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
         raise ValueError(
             f"--resume takes only {free} beside it: the run goes on with its own settings. To "
             "change others, start a new run with --config and --model."
@@ -84,9 +85,9 @@ def run_options(
 
 
 def _value(arguments: list[str], option: str) -> str | None:
-    """What is given for an option, of which the others' defaults depend; None if it is not."""
+    """What is given for an option, on which the defaults of others depend; None if it is not."""
     value = None
-    for argument, behind in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, behind in pairwise([*arguments, ""]):
         name, equals, joined = argument.partition("=")
         given = joined if equals else behind
         if name == option and given and not given.startswith("--"):

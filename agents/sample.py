@@ -17,6 +17,7 @@ from agents.specs import Spec
 from textgym import tasks
 from textgym.env import TextGenEnv
 from textgym.rendering import to_rich
+from textgym.rendering.transcript import rounded
 from textgym.tasks import Example, Task
 
 DEFAULT_PROMPT = "My lord, I"
@@ -96,7 +97,8 @@ def sample(config: SampleConfig, console: Console | None = None) -> None:
         console.print(to_rich(transcript))
         console.print()
     if len(episodes) > 1:
-        console.print(f"mean score {mean_score(episodes):+.3f} over {len(episodes)} texts")
+        score = rounded(mean_score(episodes), "+.3f")
+        console.print(f"mean score {score} over {len(episodes)} texts")
 
 
 def _environment(

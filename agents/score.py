@@ -19,6 +19,7 @@ from textgym.arguments import check_text
 from textgym.files import atomic_write
 from textgym.registry import did_you_mean
 from textgym.rendering import Transcript, to_rich
+from textgym.rendering.transcript import rounded
 from textgym.rewards import Played
 from textgym.tasks import Example
 from textgym.tasks.rows import read_rows
@@ -133,5 +134,5 @@ def _table(played: Sequence[Played]) -> Table:
         table.add_column(heading, justify="right")
     for name, scores in columns.items():
         figures = (np.mean(scores), np.std(scores), min(scores), max(scores))
-        table.add_row(name, *(f"{figure:+.3f}" for figure in figures))
+        table.add_row(name, *(rounded(float(figure), "+.3f") for figure in figures))
     return table

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -24,12 +23,12 @@ from agents.checkpointing.room import bytes_of_run, check_room
 from agents.config import RunConfig
 from agents.devices import known_device
 from agents.evaluation import episodes
-from agents.health import Diverged
+from agents.health import Diverged, symptoms
 from agents.health.aftermath import latest_good, way_on
 from agents.health.check import HealthCheck
 from agents.health.diverged import dated
 from agents.held_out import HeldOut
-from agents.interrupts import interrupts
+from agents.interrupts import Stopped, interrupts
 from agents.introduction import introduction
 from agents.kept_model import KeptModel
 from agents.language_policy import language_policy
@@ -46,6 +45,7 @@ from agents.run_start import check_same_start, save_start
 from agents.validation import Validation, best_template
 from agents.vec_env import make_sb3_vec_env
 from agents.watching import EpisodeCollector, LiveView, RewardLog, SampleLog, SamplePictures
+from agents.watching.course import duration, number
 from agents.weights import load_weights
 from agents.wording import prompts_in_words, say
 from textgym.process import TextProcess
@@ -132,9 +132,9 @@ class _Training:
         """Judge the model as it is, and make the directory a run; or take it as it was."""
         run, config, algorithm = self.run, self.config, self.algorithm
         check_room(run.path, bytes_of_run(self.policy, config.keep_checkpoints))
-        self.chat.print(introduction(config, self.policy, self.process), highlight=False)
+        say(self.chat, introduction(config, self.policy, self.process))
         prompts = prompts_in_words(self.process.format.is_chat)
-        say(self.chat, f"Prompts are {prompts}. Writing to {run.path}")
+        say(self.chat, f"Prompts are {prompts}. Writing to", whole=str(run.path))
         if resume and run.start.is_file():
             check_same_start(run.start, algorithm, self.process)
             load_weights(algorithm.policy, run.start)
@@ -166,7 +166,6 @@ class _Training:
         checkpoint = Checkpoint(self.checkpoints, config.checkpoint_every, parts)
         # Health before the checkpoint, which is to be of something good.
         callbacks = [collector, health, checkpoint, *watching[2:], view]
-        started = time.perf_counter()
         try:
             self._train(callbacks, checkpoint, view)
         except Diverged as error:
@@ -177,19 +176,21 @@ class _Training:
             self._keep_what_is_good()
             error.way_on = way_on(run, config, self.policy, self.kept.best, error.by_reward)
             raise
-        except BaseException:
+        except BaseException as error:
             view.stop()
-            self._say_how_to_go_on()
+            was_said = self._say_how_to_go_on()
             self._keep_what_is_good()
+            if was_said and isinstance(error, KeyboardInterrupt):
+                raise Stopped from error
             raise
         finally:
             view.stop()
             algorithm.logger.close()
             self.env.close()
         self.kept.save_if_none()
-        seconds, steps = time.perf_counter() - started, algorithm.num_timesteps - first
+        steps, time = algorithm.num_timesteps - first, duration(view.course.seconds)
         kl = "" if view.kl is None else f", at a KL of {abs(view.kl):.1f} nats a text"
-        say(self.chat, f"{steps:,} tokens in {seconds:.0f} s{kl}")
+        say(self.chat, f"{steps:,} tokens in {time}{kl}")
 
     def judge(self) -> None:
         """Let the model that was kept write for the test prompts, and report."""
@@ -199,7 +200,7 @@ class _Training:
             say(
                 self.chat,
                 f"{self.validation.what}: best after {best.timesteps:,} tokens, mean score "
-                f"{best.score:+.3f}; that model was kept",
+                f"{number(best.score)}; that model was kept",
             )
         policy = self.kept.policy_after(timesteps)
         templates = best_template(self.process) if best is None else best.templates
@@ -219,13 +220,16 @@ class _Training:
             critic=has_critic(config),
         )
         write_report(run, *scored, self.process, best, self.console, self.chat)
-        say(self.console, f"model    {run.model}")
+        say(self.console, "model   ", whole=str(run.model))
         if config.lora_rank is not None:
-            say(self.console, f"adapter  {run.adapter}")
+            say(self.console, "adapter ", whole=str(run.adapter))
+        worse = symptoms.worse_than_before(*scored[1:], config.of_algorithm("learning_rate"))
+        if worse is not None:
+            say(self.console, f"Warning. After {timesteps:,} tokens, {worse}", "yellow")
         where = shlex.quote(str(run.path))
-        say(self.chat, f"Try it: {program()} sample --model {where}")
+        say(self.chat, "Try it:", whole=f"{program()} sample --model {where}")
         judge = f"{program()} eval --model {shlex.quote(config.model)} {where}"
-        say(self.chat, f"Judge it: {judge}")
+        say(self.chat, "Judge it:", whole=judge)
 
     def _callbacks(self, collector: EpisodeCollector) -> list[BaseCallback]:
         """What logs, and chooses the model that is kept."""
@@ -315,14 +319,18 @@ class _Training:
                 "larger --total-timesteps to go on.",
             )
 
-    def _say_how_to_go_on(self) -> None:
+    def _say_how_to_go_on(self) -> bool:
+        """Say which checkpoint there is; False if there is none."""
         latest = self.checkpoints.latest
-        if latest is not None:
-            say(
-                self.console,
-                f"Saved after {tokens_of(latest):,} tokens. Go on: {program()} train --resume "
-                f"{shlex.quote(str(self.run.path))}",
-            )
+        if latest is None:
+            return False
+        written, saved = self.algorithm.num_timesteps, tokens_of(latest)
+        what = f"Saved after {saved:,} tokens."
+        if written != saved:
+            what = f"Stopped after {written:,} tokens; the newest checkpoint is after {saved:,}."
+        again = f"{program()} train --resume {shlex.quote(str(self.run.path))}"
+        say(self.console, f"{what} Go on:", whole=again)
+        return True
 
 
 def _dated_directory(config: RunConfig) -> Path:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from rich.cells import cell_len
 from rich.console import Console
+from rich.text import Text
 
 from agents.recurrent.make import RecurrentSpec, recurrent_sizes
 
@@ -27,6 +29,24 @@ def backbone_in_words(spec: RecurrentSpec, tokenizer: str) -> str:
     return f"{article} {name.upper()} of {size} from scratch, with the tokens of {tokenizer}"
 
 
-def say(console: Console, text: str, style: str | None = None) -> None:
-    """Print a text as it is, in whole lines, so that paths and commands can be copied."""
-    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+def say(console: Console, text: str | Text, style: str = "", *, whole: str = "") -> None:
+    """Print a text as it is: wrapped between words on a terminal, and elsewhere in whole lines.
+
+    Args:
+        console: Where to.
+        text: The text.
+        style: As rich has it.
+        whole: The end of the text, a path or a command that is to be copied. It is never broken,
+            and stands in a line of its own where there is no room for it.
+    """
+    line = Text.assemble(text, f" {whole}" if whole else "", style=style)
+    if not console.is_terminal or _longest(line) <= console.width:
+        console.print(line, soft_wrap=True)
+        return
+    console.print(Text.assemble(text, style=style))
+    if whole:
+        console.print(Text(whole, style), soft_wrap=True)
+
+
+def _longest(text: Text) -> int:
+    return max(map(cell_len, text.plain.splitlines()), default=0)

@@ -33,7 +33,7 @@ TOTALS = {
     "vector": 100_000,
     "resets": 62_500,
     "sb3-ppo": 500,
-    "repeated": 30,
+    "repeated": 100,
 }
 """Steps, updates or runs, the longest first. A batch step is 16 steps of the environment."""
 

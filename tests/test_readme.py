@@ -38,24 +38,40 @@ SHORTER = {
         "1_024": "16",
     },
     "GRPO(": {'"TextGen-v0", 64': '"TextGen-v0", 8', "4_096": "16"},
+    "load_checkpoint(": {
+        '"TextGen-v0", 16': '"TextGen-v0", 2',
+        "n_steps=64": "n_steps=8",
+        "=256": "=16",
+        "4_096": "32",
+    },
     '"gpt2"': {'"gpt2"': '"builtin"', "n_envs=64": "n_envs=2"},  # nothing is downloaded
     "envs = gym.make_vec": {"num_envs=64": "num_envs=4", "(64,)": "(4,)"},
 }
 """Less of the same, by what is in a block: the lengths are all that differ from what is shown."""
 
 
-@pytest.mark.parametrize("script", [block for block in BLOCKS if "class Riddles" not in block])
-def test_the_scripts_run(script: str, capsys: pytest.CaptureFixture[str]) -> None:
-    import gymnasium as gym
-
+def shortened(script: str) -> str:
     for mark, shorter in SHORTER.items():
         if mark in script:
             for shown, short in shorter.items():
                 assert shown in script
                 script = script.replace(shown, short)
+    return script
+
+
+@pytest.mark.parametrize("script", [block for block in BLOCKS if "class Riddles" not in block])
+def test_the_scripts_run(
+    script: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import gymnasium as gym
+
+    monkeypatch.chdir(tmp_path)
     torch.set_num_threads(1)
     names: dict[str, Any] = {"gym": gym}  # which an earlier block of the page has imported
-    exec(script, names)
+    exec(shortened(script), names)
     if "model.learn(" in script:
         assert names["model"].num_timesteps >= 16
         algorithm = re.search(r"model = (\w+)\(", script)
@@ -63,6 +79,25 @@ def test_the_scripts_run(script: str, capsys: pytest.CaptureFixture[str]) -> Non
         assert type(names["model"]).__name__ == algorithm[1]
     if "verbose=1" in script:
         assert "ep_rew_mean" in capsys.readouterr().out
+
+
+def test_the_script_with_checkpoints_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (script,) = [block for block in BLOCKS if "load_checkpoint(" in block]
+    torch.set_num_threads(1)
+    ended = {}
+    for run, lengths in {"at once": ["48"], "stopped": ["32", "48"]}.items():
+        (tmp_path / run).mkdir()
+        monkeypatch.chdir(tmp_path / run)
+        for length in lengths:
+            names: dict[str, Any] = {}
+            exec(shortened(script).replace("32 -", f"{length} -"), names)
+            assert names["model"].num_timesteps == int(length)
+        ended[run] = names["model"].policy.state_dict()
+    assert names["latest"].name == "000000000032"
+    for name, weights in ended["at once"].items():
+        assert torch.equal(ended["stopped"][name], weights), name
 
 
 def test_both_ways_of_training_are_shown() -> None:

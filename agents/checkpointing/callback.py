@@ -24,7 +24,7 @@ class Checkpoint(BaseCallback):
     Large models are saved less often, so that it takes no more than a twentieth of the time.
 
     Args:
-        checkpoints: Where they are kept.
+        checkpoints: Where they are kept: a directory, or `Checkpoints`.
         every: Seconds between two of them, at least; 0 saves before every rollout.
         parts: What else has a state, by name: the callbacks that remember something.
 
@@ -35,12 +35,13 @@ class Checkpoint(BaseCallback):
 
     def __init__(
         self,
-        checkpoints: Checkpoints,
-        every: float = 30.0,
+        checkpoints: str | Path | Checkpoints,
+        every: float = 10.0,
         parts: Mapping[str, Stateful] | None = None,
     ) -> None:
         super().__init__()
-        self._checkpoints = checkpoints
+        kept = checkpoints if isinstance(checkpoints, Checkpoints) else Checkpoints(checkpoints)
+        self._checkpoints = kept
         self._every = every
         self._parts = dict(parts or {})
         self._due = 0.0

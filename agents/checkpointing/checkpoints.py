@@ -28,8 +28,8 @@ class Checkpoints:
         keep: How many of them are kept, the newest.
     """
 
-    def __init__(self, path: Path, keep: int = 2) -> None:
-        self.path = path
+    def __init__(self, path: str | Path, keep: int = 2) -> None:
+        self.path = Path(path)
         self.keep = keep
 
     @property

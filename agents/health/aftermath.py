@@ -47,8 +47,8 @@ def way_on(
     return (
         f"{last} To resume from it as it is would take the same steps again. "
         f"Train {run.model} on ({of}), in a new run with other settings:\n"
-        f"         {program()} train --config {shlex.quote(str(run.config))} --model {where}{fresh} "
-        f"--learning-rate {_lower_rate(config, policy):g}"
+        f"         {program()} train --config {shlex.quote(str(run.config))} --model {where}"
+        f"{fresh} --learning-rate {_lower_rate(config, policy):g}"
     )
 
 

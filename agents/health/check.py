@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,12 +33,23 @@ PATIENCE = {
     "same_in_groups": 5,
     "no_entropy": 3,
 }
-"""Looks, one after another, after which a symptom is believed."""
+"""Looks, one after another, after which a symptom is believed that is not plain."""
 
 _OF_STOCK = ("actions", "rewards", "values", "log_probs", "advantages", "returns")
 
-Finding: TypeAlias = tuple[str, str | None]
-"""A symptom's name, and what there is to say of it, if it is there."""
+
+class Finding(NamedTuple):
+    """What was found of a symptom.
+
+    Attributes:
+        name: The symptom.
+        text: What there is to say of it, if it is there.
+        is_plain: Whether it is believed at once.
+    """
+
+    name: str
+    text: str | None
+    is_plain: bool = False
 
 
 class HealthWarning(UserWarning):
@@ -151,13 +162,13 @@ class HealthCheck(EpisodeCallback):
     def _found_in_update(self, logged: Mapping[str, float]) -> Iterator[Finding]:
         kls = [logged[k] for k in ("policy/approxkl_avg", "train/approx_kl") if k in logged]
         if kls:
-            far = symptoms.far_steps(kls[0], logged.get("train/clip_fraction", 0.0))
-            yield "far_steps", far
+            update = kls[0], logged.get("train/clip_fraction", 0.0)
+            yield Finding("far_steps", symptoms.far_steps(*update), symptoms.is_far(*update))
         if "policy/approxkl_first" in logged:
             kl = logged["policy/approxkl_first"]
-            yield "moved_before_step", symptoms.moved_before_step(kl)
+            yield Finding("moved_before_step", symptoms.moved_before_step(kl))
         if "train/entropy_loss" in logged:
-            yield "no_entropy", symptoms.no_entropy(-logged["train/entropy_loss"])
+            yield Finding("no_entropy", symptoms.no_entropy(-logged["train/entropy_loss"]))
 
     def _found_in_rollout(self) -> Iterator[Finding]:
         algorithm = self.model
@@ -166,19 +177,20 @@ class HealthCheck(EpisodeCallback):
             # A filter keeps in the reference's what was drawn: that is no distribution any more.
             if not sampling.top_k and sampling.top_p == 1:
                 kl = (buffer.log_probs - buffer.ref_log_probs)[buffer.written]
-                yield "negative_kl", symptoms.negative_kl(float(kl.sum()), len(kl))
+                yield Finding("negative_kl", symptoms.negative_kl(float(kl.sum()), len(kl)))
 
     def _found_in_texts(self, episodes: list[Episode]) -> Iterator[Finding]:
-        yield "all_cut", symptoms.all_cut(episodes, self._max_new_tokens)
-        yield "same_scores", symptoms.same_scores(episodes)
+        yield Finding("all_cut", symptoms.all_cut(episodes, self._max_new_tokens))
+        yield Finding("same_scores", symptoms.same_scores(episodes))
         if isinstance(self.model, GroupAlgorithm):
-            yield "same_in_groups", symptoms.same_in_groups(episodes)
+            yield Finding("same_in_groups", symptoms.same_in_groups(episodes))
 
     def _take(self, findings: Iterator[Finding]) -> None:
         """Warn of what was found often enough, one after another."""
-        for name, text in findings:
+        for name, text, is_plain in findings:
             self._streaks[name] = self._streaks[name] + 1 if text is not None else 0
-            if text is None or name in self.warned or self._streaks[name] < PATIENCE[name]:
+            is_believed = is_plain or self._streaks[name] >= PATIENCE[name]
+            if text is None or name in self.warned or not is_believed:
                 continue
             self.warned.append(name)
             text = f"After {self.num_timesteps:,} tokens, {text}"

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from agents.episodes import Episode
+from agents.judging import intervals
+from textgym.rendering.transcript import rounded
 
 _SAME = 1e-6
 """Scores that differ by less are the same."""
@@ -78,10 +80,10 @@ def same_scores(episodes: Sequence[Episode]) -> str | None:
     if np.ptp(scores) > _SAME or all(episode.success for episode in episodes):
         return None
     return (
-        f"text after text scores {scores[0]:+.3f}, the last {len(episodes):,} as those before. "
-        "Where no text is better than another there is nothing to learn from. If this is the best "
-        "there is, the task is learned. Otherwise see what the reward says of texts that you know "
-        "(textgym score), and try one that pays part of the way, easier prompts, a higher "
+        f"text after text scores {rounded(scores[0], '+.3f')}, the last {len(episodes):,} as those "
+        "before. Where no text is better than another there is nothing to learn from. If this is "
+        "the best there is, the task is learned. Otherwise see what the reward says of texts that "
+        "you know (textgym score), and try one that pays part of the way, easier prompts, a higher "
         "temperature, or texts to imitate first (textgym sft)."
     )
 
@@ -119,6 +121,14 @@ def moved_before_step(approx_kl: float) -> str | None:
     )
 
 
+def is_far(approx_kl: float, clip_fraction: float) -> bool:
+    """Whether one such update is enough to say so; the arguments are those of `far_steps`.
+
+    The first update of a sound training may well be of 1.5 nats: a few tokens make up the mean.
+    """
+    return approx_kl >= 3 or clip_fraction >= 0.5
+
+
 def far_steps(approx_kl: float, clip_fraction: float) -> str | None:
     """Updates go much farther than a clipped objective was made for.
 
@@ -149,4 +159,25 @@ def no_entropy(entropy: float) -> str | None:
         "same each time, tries nothing else, and so learns nothing more. If its texts are what you "
         "want, it is done. Otherwise begin again with a lower learning rate, an ent_coef above 0, "
         "or a larger kl_coef."
+    )
+
+
+def worse_than_before(
+    before: Sequence[Episode], after: Sequence[Episode], learning_rate: object
+) -> str | None:
+    """A training has made the model worse, by more than chance does.
+
+    Args:
+        before: What it wrote for some prompts before training.
+        after: What the model that was kept writes for the same prompts.
+        learning_rate: With which it was trained, a number or a schedule.
+    """
+    gains = [new.score - old.score for old, new in zip(before, after, strict=True)]
+    gain = intervals.mean(gains)
+    if not gain.high < 0:
+        return None
+    return (
+        f"the model that was kept scores less than the one before training ({gain.value:+.3f}, "
+        f"{intervals.LEVEL:.0%} interval {gain.low:+.3f} to {gain.high:+.3f}): begin again with a "
+        f"lower --learning-rate (it was {learning_rate}), or more tokens."
     )

@@ -13,6 +13,7 @@ from agents.judging.config import EvalConfig
 from agents.judging.intervals import LEVEL, Estimate
 from agents.sampling import Sampling
 from agents.wording import prompts_in_words
+from textgym.rendering.transcript import rounded
 
 if TYPE_CHECKING:
     from agents.judging.judge import Judgement
@@ -108,13 +109,13 @@ def _cell(name: str, estimate: Estimate | None, form: str) -> Text:
     style = ""
     if name == "gain" and (estimate.low > 0 or estimate.high < 0):
         style = "bold green" if estimate.low > 0 else "bold red"
-    cell = Text(format(estimate.value, form), style=style)
+    cell = Text(rounded(estimate.value, form), style=style)
     if math.isnan(estimate.low):
         return cell
     below, above = estimate.value - estimate.low, estimate.high - estimate.value
     if math.isclose(below, above, rel_tol=1e-6, abs_tol=1e-12):
-        return cell.append(f" ±{format(above, form.replace('+', ''))}", style="dim")
+        return cell.append(f" ±{rounded(above, form.replace('+', ''))}", style="dim")
     if form.endswith("%"):
         return cell.append(f" [{100 * estimate.low:.0f}, {100 * estimate.high:.0f}]", style="dim")
-    ends = f" [{format(estimate.low, form)}, {format(estimate.high, form)}]"
+    ends = f" [{rounded(estimate.low, form)}, {rounded(estimate.high, form)}]"
     return cell.append(ends, style="dim")

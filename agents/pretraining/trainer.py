@@ -29,7 +29,7 @@ from agents.checkpointing import Checkpoints, load_tree, save_tree
 from agents.devices import known_device
 from agents.health.causes import in_supervised_update
 from agents.health.diverged import Diverged, batch_of_texts
-from agents.interrupts import interrupts
+from agents.interrupts import Stopped, interrupts
 from agents.pretraining.config import PretrainConfig
 from agents.pretraining.corpus import fingerprint, read_corpus, split_documents
 from agents.pretraining.files import train_tokenizer, write_model_directory
@@ -44,6 +44,8 @@ from agents.pretraining.model import (
 from agents.pretraining.windows import cut, epoch_windows, token_stream, windows_per_epoch
 from agents.run_lock import run_lock
 from agents.wording import say
+from textgym.rendering.transcript import count
+from textgym.shell import program
 
 PROGRESS = ("step", "seconds", "training_loss", "history")
 
@@ -170,16 +172,14 @@ class Trainer:
                 if interrupted or last or self.step % config.checkpoint_every == 0:
                     self._save_checkpoint()
                 if interrupted and not last:
-                    say(
-                        self.console,
-                        f"Saved after {self.step:,} steps. Go on: {self._command_to_go_on()}",
-                    )
-                    raise KeyboardInterrupt
+                    saved = f"Saved after {count(self.step, 'step')}. Go on:"
+                    say(self.console, saved, whole=self._command_to_go_on())
+                    raise Stopped
         self._checkpoints.remove()
-        say(self.console, f"model    {config.output}")
+        say(self.console, "model   ", whole=str(config.output))
         where = shlex.quote(str(config.output))
-        say(self.console, f"Try it: {program()} sample --model {where}")
-        say(self.console, f"Train it with rewards: {program()} train --model {where}")
+        say(self.console, "Try it:", whole=f"{program()} sample --model {where}")
+        say(self.console, "Train it with rewards:", whole=f"{program()} train --model {where}")
         return self.record()
 
     def record(self) -> dict[str, Any]:

@@ -53,5 +53,7 @@ def write_report(
         put = f"{what}: put by all templates in turn before, and after by {best.templates[0]!r}"
         say(chat, put)
     say(console, f"{what}: {described(before)} before,", "bold")
-    say(console, f"{' ' * len(what)}  {described(after)} after (mean, 95% interval)", "bold")
-    say(console, f"curves   {run.curves}\nreport   {run.report}")
+    interval = " (mean, 95% interval)" if len(after) > 1 else ""
+    say(console, f"{' ' * len(what)}  {described(after)} after{interval}", "bold")
+    say(console, "curves  ", whole=str(run.curves))
+    say(console, "report  ", whole=str(run.report))

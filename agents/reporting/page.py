@@ -16,6 +16,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
@@ -37,7 +38,14 @@ from agents.reporting.groups import Group, differing, group, worded
 from agents.reporting.rewards import reward_in_words
 from agents.reporting.run import Run
 from agents.reporting.token_texts import MOST_PAIRS, text_sets
-from textgym.rendering.transcript import NEGATIVE, NEUTRAL, POSITIVE, hex_color, printable
+from textgym.rendering.transcript import (
+    NEGATIVE,
+    NEUTRAL,
+    POSITIVE,
+    hex_color,
+    printable,
+    rounded,
+)
 
 
 def page(runs: Sequence[Run]) -> str:
@@ -113,6 +121,12 @@ class Summary:
         return f"textgym {self.run.command} --resume {shlex.quote(str(self.run.path))}"
 
     @property
+    def losses(self) -> tuple[float, float] | None:
+        """Held-out loss before and after supervised learning; None if not measured."""
+        before, after = (self.run.result.get(f"loss_{when}") for when in ("before", "after"))
+        return None if before is None or after is None else (before, after)
+
+    @property
     def what(self) -> str:
         """The prompts on which the run was judged, in a few words."""
         return str(self.run.result.get("what") or self.run.texts.get("what") or "held-out prompts")
@@ -152,9 +166,10 @@ def _title(runs: Sequence[Run]) -> str:
 
 def _title_of_one(run: Run) -> str:
     settings = run.settings
-    if run.command != "train":
-        return f"{run.command} of {worded(settings.get('model'))}"
-    return f"{str(settings.get('algo')).upper()} on {_named(settings.get('task'))}"
+    if run.command == "train":
+        return f"{str(settings.get('algo')).upper()} on {_named(settings.get('task'))}"
+    corpus = ", ".join(Path(path).name for path in settings.get("corpus") or ())
+    return f"{run.command.upper()} on {corpus or _named(settings.get('task'))}"
 
 
 def _named(spec: Any) -> str:
@@ -248,7 +263,7 @@ def _value(name: str, run: Run) -> str:
 
 def signed(number: float) -> str:
     """A score or a gain, with its sign."""
-    return f"{number:+.3f}".replace("-", "−")  # noqa: RUF001  # a minus as wide as the plus
+    return rounded(number, "+.3f").replace("-", "−")  # noqa: RUF001  # a minus as wide as the plus
 
 
 def _asset(name: str) -> str:

@@ -41,9 +41,7 @@ def plot_curves(
 
     rows = read_progress(progress)
     drawn = {
-        title: found
-        for column, title in CURVES.items()
-        if (found := points(rows, _CHARTS[column]))
+        title: found for column, title in CURVES.items() if (found := points(rows, _CHARTS[column]))
     }
     figure, axes = plt.subplots(
         max(len(drawn), 1), 1, figsize=(8, 2.6 * max(len(drawn), 1)), sharex=True, squeeze=False
@@ -61,7 +59,7 @@ def plot_curves(
     last = max((row[TIMESTEPS] for row in rows), default=1.0)
     judged = [0, last if kept is None else kept]
     axes[0, 0].scatter(judged, [before, after], color=VERMILION, zorder=3, label=what)
-    axes[0, 0].legend(frameon=False, loc="lower right", fontsize=9)
+    axes[0, 0].legend(frameon=False, loc="best", fontsize=9)
     axes[-1, 0].set_xlabel("tokens written in training")
     figure.tight_layout()
     temporary = picture.with_name(f".{picture.name}")

@@ -13,15 +13,17 @@ from rich.text import Text
 from agents.episodes import Episode
 from agents.judging import intervals
 from textgym.rendering import token_text
+from textgym.rendering.transcript import rounded
 from textgym.tokenizer import Tokenizer
 
 
 def described(episodes: Sequence[Episode]) -> str:
     """How good texts are: the mean score with its interval, and how many succeed."""
     score = intervals.mean([episode.score for episode in episodes])
-    text = f"mean score {score.value:+.3f}"
-    if not math.isnan(score.low):
-        text += f" ({score.low:+.3f} to {score.high:+.3f})"
+    value, low, high = (rounded(n, "+.3f") for n in (score.value, score.low, score.high))
+    text = (
+        f"mean score {value}" if math.isnan(score.low) else f"mean score {value} ({low} to {high})"
+    )
     successes = [episode.success for episode in episodes if episode.success is not None]
     return text + (f", {np.mean(successes):.0%} solved" if successes else "")
 
@@ -74,7 +76,7 @@ def _coloured(columns: Sequence[Column], rows: int) -> Iterator[tuple[str, list[
     scale = max(map(abs, earned), default=0.0) or None
     for row in zip(*(episodes[:rows] for _, episodes, _ in columns), strict=True):
         texts = [
-            (token_text(episode.transcript(tokenizer), scale=scale), f"{episode.score:+.2f}")
+            (token_text(episode.transcript(tokenizer), scale=scale), rounded(episode.score, "+.2f"))
             for episode, (_, _, tokenizer) in zip(row, columns, strict=True)
         ]
         yield row[0].prompt, texts

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from agents.config import RunConfig
+from agents.config_checks import check
 from agents.specs import Spec, as_templates
 
 _OF_A_RUN = (
@@ -112,15 +113,15 @@ class SFTConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "templates", as_templates(self.templates))
         for name in ("epochs", "batch_size", "max_grad_norm", "eval_texts"):
-            _check(name, getattr(self, name), getattr(self, name) > 0, "above 0")
+            check(name, getattr(self, name), getattr(self, name) > 0, "above 0")
         for name in ("learning_rate", "max_new_tokens", "context_length", "total_texts"):
             value = getattr(self, name)
-            _check(name, value, value is None or value > 0, "above 0")
-        _check("weight_decay", self.weight_decay, self.weight_decay >= 0, "0 or above")
+            check(name, value, value is None or value > 0, "above 0")
+        check("weight_decay", self.weight_decay, self.weight_decay >= 0, "0 or above")
         every = self.eval_every
-        _check("eval_every", every, every is None or every >= 0, "0 or above")
+        check("eval_every", every, every is None or every >= 0, "0 or above")
         share = self.validation_fraction
-        _check("validation_fraction", share, 0 < share < 1, "above 0 and below 1")
+        check("validation_fraction", share, 0 < share < 1, "above 0 and below 1")
         if (self.task is None) == (not self.corpus):
             raise ValueError(
                 f"give a task with references or a corpus, and not both; got task={self.task!r} "
@@ -155,8 +156,3 @@ class SFTConfig:
         if self.corpus:
             shared["context_length"] = None  # that of its pieces
         return RunConfig(**shared)
-
-
-def _check(name: str, value: float | None, fits: bool, expected: str) -> None:
-    if not fits:
-        raise ValueError(f"{name} must be {expected}, got {value!r}.")

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 from stable_baselines3.common.logger import Logger
 
 from agents.candidates import find
@@ -25,7 +25,7 @@ from agents.checkpointing import Checkpoints, load_tree, save_tree
 from agents.checkpointing.checkpoints import tokens_of
 from agents.devices import known_device
 from agents.health import Diverged
-from agents.interrupts import interrupts
+from agents.interrupts import Stopped, interrupts
 from agents.policy import TransformerPolicy
 from agents.run_directory import RunDirectory
 from agents.run_file import save_config
@@ -36,8 +36,11 @@ from agents.supervised.curve import HELD_OUT, TRAINING, plot_losses
 from agents.supervised.encoding import fingerprint
 from agents.supervised.texts import Texts, read_texts
 from agents.supervised.trainer import SupervisedTrainer
+from agents.watching.course import duration
 from agents.wording import backbone_in_words, prompts_in_words, say
 from textgym.files import atomic_write
+from textgym.rendering.transcript import count
+from textgym.shell import program
 
 _ROWS = 200
 """Rows of `progress.csv` of a whole run, those of looks aside."""
@@ -274,12 +277,10 @@ class _Run:
         self._checkpoint()
         if self.losses.best is None:
             self._save_model()
-        say(
-            self.console,
-            f"Saved after {self.trainer.progress.texts:,} texts. Go on: {program()} sft --resume "
-            f"{shlex.quote(str(self.run.path))}",
-        )
-        raise KeyboardInterrupt
+        saved = f"Saved after {count(self.trainer.progress.texts, 'text')}. Go on:"
+        again = f"{program()} sft --resume {shlex.quote(str(self.run.path))}"
+        say(self.console, saved, whole=again)
+        raise Stopped
 
     def _introduce(self) -> None:
         config, weights = self.config, list(self.policy.backbone.parameters())
@@ -288,20 +289,21 @@ class _Run:
             model = backbone_in_words(config.backbone, config.tokenizer or config.model)
         trained = sum(p.numel() for p in weights if p.requires_grad)
         texts = self.texts
-        count = texts.training.size
-        size = "a stream of texts" if count is None else f"{count:,} texts"
-        self.console.print(
-            f"Supervised learning of [bold]{escape(model)}[/] ({trained:,} weights "
-            f"trained, on {self.trainer.device}) on {escape(texts.name)}: {size}, "
-            f"{len(texts.held_out):,} held out; writing to {escape(str(self.run.path))}",
-            soft_wrap=True,
+        number = texts.training.size
+        size = "a stream of texts" if number is None else count(number, "text")
+        introduction = Text.assemble(
+            "Supervised learning of ",
+            (model, "bold"),
+            f" ({trained:,} weights trained, on {self.trainer.device}) on {texts.name}: {size}, "
+            f"{len(texts.held_out):,} held out; writing to",
         )
+        say(self.console, introduction, whole=str(self.run.path))
         if not config.corpus:
             say(self.console, f"Prompts are {prompts_in_words(texts.form.is_chat)}.")
         if texts.training.cut:
             say(
                 self.console,
-                f"{texts.training.cut:,} of {count:,} references are longer than "
+                f"{texts.training.cut:,} of {number:,} references are longer than "
                 "max_new_tokens or the context has room for; their ends are not learned.",
             )
         if texts.form.tokenizer.eos_token_id is None:
@@ -321,12 +323,12 @@ class _Run:
         plot_losses(run.progress, run.curves, losses.before)
         atomic_write(run.result, json.dumps(result, indent=1) + "\n")
         self._checkpoints.remove()
-        say(self.console, f"{progress.tokens:,} tokens learned in {progress.seconds:.0f} s")
+        say(self.console, f"{progress.tokens:,} tokens learned in {duration(progress.seconds)}")
         if losses.before is not None and losses.best is not None:
             say(
                 self.console,
                 f"held-out loss {losses.before:.4f} nats a token before, {losses.best:.4f} after "
-                f"{losses.texts:,} texts; that model was kept",
+                f"{count(losses.texts, 'text')}; that model was kept",
                 "bold",
             )
             if losses.best >= losses.before:
@@ -335,12 +337,13 @@ class _Run:
                     "No look found the model better than it was before. Try a lower "
                     f"--learning-rate ({self.config.peak:g}) or more texts.",
                 )
-        say(self.console, f"curve    {run.curves}\nmodel    {run.model}")
+        say(self.console, "curve   ", whole=str(run.curves))
+        say(self.console, "model   ", whole=str(run.model))
         if self.config.lora_rank is not None:
-            say(self.console, f"adapter  {run.adapter}")
+            say(self.console, "adapter ", whole=str(run.adapter))
         where = shlex.quote(str(run.path))
-        say(self.console, f"Try it: {program()} sample --model {where}")
-        say(self.console, f"Train it with rewards: {program()} train --model {where}")
+        say(self.console, "Try it:", whole=f"{program()} sample --model {where}")
+        say(self.console, "Train it with rewards:", whole=f"{program()} train --model {where}")
 
 
 def _policy(config: SFTConfig, texts: Texts) -> TransformerPolicy:

@@ -11,6 +11,7 @@ from typing import Any
 from agents.validation import VALIDATION
 from agents.watching.reward_log import MEAN_SCORE
 from agents.watching.series import Series
+from textgym.rendering.transcript import rounded
 
 KL = "objective/kl"
 UPDATE_KL = "train/approx_kl"
@@ -74,10 +75,10 @@ class Course:
 
     @property
     def seconds_left(self) -> float | None:
-        """Time until the end at the present rate; None while that is not known."""
-        if self.rate is None:
+        """Time until the end at the present rate; None while that is not known, and at the end."""
+        if self.rate is None or self.timesteps >= self.total:
             return None
-        return max(self.total - self.timesteps, 0) / self.rate
+        return (self.total - self.timesteps) / self.rate
 
     def add(self, figures: Mapping[str, Any]) -> None:
         """Take those of some columns of the log that are shown; others are passed over."""
@@ -127,9 +128,9 @@ def duration(seconds: float) -> str:
 def figure(column: str, value: float) -> str:
     """The figure of a column; divergences have no sign, and those of an update are small."""
     digits = {KL: 2, UPDATE_KL: 4}.get(column)
-    return number(value) if digits is None else f"{round(value, digits) + 0.0:.{digits}f}"
+    return number(value) if digits is None else rounded(value, f".{digits}f")
 
 
 def number(value: float) -> str:
     """A figure with its sign, in at most nine characters."""
-    return f"{value:+.3f}" if abs(value) < 1000 else f"{value:+.3g}"
+    return rounded(value, "+.3f") if abs(value) < 1000 else f"{value:+.3g}"

@@ -8,6 +8,7 @@ from html import escape
 from stable_baselines3.common.logger import Image
 
 from agents.episodes import Episode
+from agents.watching.course import number
 from agents.watching.episode_callback import EpisodeCallback, EpisodeCollector
 from textgym.rendering import to_rgb_array
 from textgym.tokenizer import Tokenizer
@@ -58,7 +59,7 @@ class SamplePictures(EpisodeCallback):
 def as_markdown(episodes: Sequence[Episode]) -> str:
     """Texts as a table, which TensorBoard reads: prompt, completion, score."""
     rows = [
-        f"| {_cell(episode.prompt)} | {_cell(episode.text)} | {episode.score:+.3f} |"
+        f"| {_cell(episode.prompt)} | {_cell(episode.text)} | {number(episode.score)} |"
         for episode in episodes
     ]
     return "\n".join(["| prompt | completion | score |", "|--|--|--:|", *rows])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import sys
@@ -33,6 +34,13 @@ class Footprint(NamedTuple):
     blocks: int
 
 
+def _give_back() -> None:
+    """Let the C library give free memory back to the system, which it may keep for later."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
+    if trim is not None:
+        trim(0)
+
+
 class Watch:
     """Notes the footprint of this process every so often. Linux only: it reads `/proc`.
 
@@ -55,8 +63,9 @@ class Watch:
             self.look(done)
 
     def look(self, done: int) -> None:
-        """Note the footprint, without what is only waiting to be collected."""
+        """Note the footprint, without what only waits to be collected, or used again."""
         gc.collect()
+        _give_back()
         objects = gc.get_objects()
         status = Path("/proc/self/statm").read_text().split()
         self.footprints.append(

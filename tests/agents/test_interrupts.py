@@ -10,7 +10,11 @@ import pytest
 from agents.interrupts import interrupts
 
 
-def test_the_first_is_noted_and_the_second_stops(capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_first_is_noted_and_the_second_stops(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [5.0]
+    monkeypatch.setattr("agents.interrupts.monotonic", lambda: now[0])
     before = signal.getsignal(signal.SIGINT)
     with interrupts() as received:
         assert not received
@@ -19,6 +23,10 @@ def test_the_first_is_noted_and_the_second_stops(capfd: pytest.CaptureFixture[st
         assert capfd.readouterr().err.strip() == (
             "Stopping after this step; Ctrl-C again to stop now."
         )
+        now[0] += 0.4  # the same press, once more
+        signal.raise_signal(signal.SIGINT)
+        assert received == [signal.SIGINT]
+        now[0] += 0.2
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert capfd.readouterr().err == ""

@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from agents.cli import main
+from agents.judging.intervals import Estimate
 from agents.run_directory import RunDirectory
 from textgym.tokenizer import Tokenizer
 
@@ -188,6 +189,7 @@ def test_a_run_that_was_stopped_goes_on(
         assert main(["train", "--output", "run", "--model", model_dir, *SMALL]) == 130
     said = capsys.readouterr()
     assert "Saved after 64 tokens. Go on: textgym train --resume run" in said.out
+    assert "Stopped" not in said.err
     stopped = progress(tmp_path / "run")
     assert stopped[-1]["time/total_timesteps"] == "64"
     assert main(["train", "--resume=run"]) == 0
@@ -221,9 +223,11 @@ def test_a_second_ctrl_c_stops_at_once_and_the_last_checkpoint_stays(
 
     with monkeypatch.context() as patched:
         patched.setattr("agents.watching.LiveView._on_step", ctrl_c_twice)
+        patched.setattr("agents.interrupts._ONE_PRESS", 0.0)
         arguments = ["--output", str(tmp_path / "run"), "--model", model_dir, *SMALL]
         assert main(["train", *arguments]) == 130
-    assert "Saved after 0 tokens. Go on" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "Stopped after 8 tokens; the newest checkpoint is after 0. Go on: textgym train" in said
     assert main(["train", "--resume", str(tmp_path / "run")]) == 0
 
 
@@ -343,6 +347,39 @@ def test_the_model_of_a_run_writes_as_it_was_trained(
     assert "over 2 texts" in capsys.readouterr().out
 
 
+def test_one_s_own_task_is_called_by_its_name_and_one_prompt_has_no_interval(
+    tmp_path: Path, model_dir: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    (tmp_path / "mine_for_riddles.py").write_text(
+        "class Riddles:\n"
+        "    def examples(self):\n"
+        "        return ['What has keys?', 'What has a neck?', 'What has hands?']\n"
+        "    def reward(self, text):\n"
+        "        return -1e-5 * len(text)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    task = ["--task", "mine_for_riddles:Riddles", "--eval-prompts", "1"]
+    assert main(["train", "--output", "run", "--model", model_dir, *SMALL, *task]) == 0
+    shown = capsys.readouterr().out
+    assert "immediate Riddles.reward reward." in shown
+    assert "1 test prompt: mean score +0.000 before,\n" in shown
+    assert "interval" not in shown
+    assert "-0.00" not in shown
+
+
+def test_a_run_that_made_it_worse_says_so(
+    tmp_path: Path, model_dir: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    run, tell = str(tmp_path / "run"), "agents.health.symptoms.intervals.mean"
+    monkeypatch.setattr(tell, lambda gains: Estimate(-0.2, -0.3, -0.1))
+    arguments = ["--output", run, "--model", model_dir, "--quiet", "--learning-rate", "0.003"]
+    assert main(["train", *arguments, *SMALL]) == 0
+    said = capsys.readouterr().out
+    assert "After 128 tokens, the model that was kept scores less" in said
+    assert "lower --learning-rate (it was 0.003)" in said
+
+
 def test_a_game_brings_its_own_prompts(
     tmp_path: Path, model_dir: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -398,7 +435,6 @@ def test_list_tells_all_about_one(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--task", "continuations"], "did you mean 'continuation'"),
         (["train", "--model", "no/such/model/here"], "neither one that goes by name"),
         (["train", "--config", "none.yaml"], "no run file none.yaml"),
-        (["train", "--config"], "wants a path"),
         (["train", "--resume", "none"], "no such directory"),
         (["train", "--device", "foo"], "device 'foo' cannot be used here"),
         (["list", "all"], "takes one of environments, tasks, rewards, models, algorithms"),
@@ -423,9 +459,11 @@ def test_what_is_mistyped_fails_at_once_with_the_cure(
     ("arguments", "message"),
     [
         (["train", "--rewrd"], "--reward"),
+        (["train", "--config"], "Missing value for argument '--config'"),
         (["train", "--algo=sac"], "invalid choice 'sac'"),
         (["train", "--n-envs=many"], "--n-envs"),
-        (["train", "--clip-range=-1"], "clip_range must be above 0, got -1.0"),
+        (["train", "--clip-range=-1"], "clip_range must be above 0, got -1.0 (--clip-range)"),
+        (["sft", "--epochs=0", "--task=dialogue"], "epochs must be above 0, got 0.0 (--epochs)"),
         (["sample", "--num-samples=0"], "num_samples must be above 0, got 0"),
         (["pretrain", "--output", "x"], "no corpus"),
     ],

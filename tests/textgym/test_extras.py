@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from textgym.extras import MissingExtra, require
+from textgym.shell import pip_install
 
 
 def test_a_module_that_is_there():
@@ -18,7 +19,7 @@ def test_a_missing_package_comes_with_its_pip_line(module):
         require(module, extra="metrics", wanted_by="reward 'bleu'")
     assert str(caught.value) == (
         "reward 'bleu' needs no_such_package, which is not installed: "
-        "pip install 'textgym[metrics]'"
+        + pip_install("'textgym[metrics]'")
     )
     assert caught.value.name == "no_such_package"
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)

@@ -24,6 +24,7 @@ from textgym.ratings.protocol import (
     is_rating,
 )
 from textgym.ratings.store import RatingStore
+from textgym.shell import program
 
 
 def serve(

@@ -146,7 +146,13 @@ def totals(transcript: Transcript) -> str:
 
 def count(number: int, noun: str) -> str:
     """A number with its noun, in the plural where it wants one."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def rounded(value: float, form: str) -> str:
+    """A number as a format such as "+.3f" writes it, but never as a zero with a minus."""
+    written = format(value, form)
+    return format(0.0, form) if written == format(-0.0, form) else written
 
 
 def signed(reward: float) -> str:

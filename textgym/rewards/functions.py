@@ -19,9 +19,15 @@ _BATCH_FIELDS = ("prompts", "completions", "completion_ids")
 
 
 def function_name(function: Any) -> str:
-    """The name by which a function's rewards are reported; "lambda" for a lambda."""
+    """The name by which a function's rewards are reported.
+
+    A method goes by its class, too, as in "Riddles.reward"; a lambda is "lambda".
+    """
     function = _unwrapped(function)
     name: str = getattr(function, "__name__", type(function).__name__)
+    if inspect.ismethod(function):
+        owner = function.__self__
+        name = f"{(owner if isinstance(owner, type) else type(owner)).__name__}.{name}"
     return name.strip("<>")
 
 

@@ -49,7 +49,7 @@ def dataset(
     - the name of a data set on the Hugging Face Hub, `"owner/name"`, which is fetched once and
       kept in the cache of `datasets` (under `HF_HOME`).
 
-    It needs the package: `pip install 'textgym[datasets]'`.
+    It needs the package of that name, which the extra `datasets` of this one installs.
 
     A prompt is a string or a conversation, a list of messages such as
 

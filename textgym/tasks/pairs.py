@@ -115,8 +115,8 @@ def translate(
     several translations of one text stay together.
 
     Reward: "chrf", from 0 to 1, which looks at the characters that text and reference share and
-    so suits languages without spaces; it needs sacrebleu (`pip install 'textgym[metrics]'`), and
-    an environment without it says so when it is made. "bleu" looks at words.
+    so suits languages without spaces; it needs sacrebleu (the extra `metrics`), and an
+    environment without it says so when it is made. "bleu" looks at words.
 
     Success: that of the reward. With "chrf" it is a score of 1, which hardly any good translation
     has. There is no threshold below it that means a good translation in every language and for
@@ -186,9 +186,9 @@ def summarise(
     Splits: as in the task `file`. Those without a file are held out of `path` by their documents,
     as far as they are kept: summaries of one document stay together.
 
-    Reward: "rouge", the F-score of ROUGE-L, from 0 to 1; it needs rouge-score (`pip install
-    'textgym[metrics]'`), and an environment without it says so when it is made. It compares words
-    of ASCII letters and digits; for languages with other letters, use "chrf".
+    Reward: "rouge", the F-score of ROUGE-L, from 0 to 1; it needs rouge-score (the extra
+    `metrics`), and an environment without it says so when it is made. It compares words of ASCII
+    letters and digits; for languages with other letters, use "chrf".
 
     Success: none. Two good summaries of a document rarely share most of their words, so that no
     threshold on ROUGE means a good one.

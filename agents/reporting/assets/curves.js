@@ -73,8 +73,9 @@
   }, { rootMargin: "400px" });
   for (const chart of charts) seen.observe(document.getElementById(chart.id));
 
-  // Paper shows charts that nobody has scrolled to, too, and is of another width than the screen.
+  // Paper shows charts that nobody has scrolled to, too, and has a colour and a width of its own.
   addEventListener("beforeprint", () => {
+    document.documentElement.classList.add("paper");
     for (const chart of charts) {
       const place = document.getElementById(chart.id);
       const { clientWidth: width, clientHeight: height } = place;
@@ -84,7 +85,9 @@
     }
   });
   addEventListener("afterprint", () => {
+    document.documentElement.classList.remove("paper");
     for (const svg of document.querySelectorAll(".plot .main-svg")) svg.removeAttribute("viewBox");
+    redraw();
   });
 
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);

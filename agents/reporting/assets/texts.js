@@ -22,7 +22,10 @@
   const minus = (text) => text.replace("-", "−");
   const signed = (number, digits = 4) =>
     number === 0 ? "0" : (number > 0 ? "+" : "−") + String(Math.abs(round(number, digits)));
-  const score = (number) => minus((number < 0 ? "" : "+") + number.toFixed(3));
+  const score = (number) => {
+    const shown = Number(number.toFixed(3)) + 0; // no zero has a minus
+    return minus((shown < 0 ? "" : "+") + shown.toFixed(3));
+  };
 
   function percent(probability) {
     if (probability === null) return "–";

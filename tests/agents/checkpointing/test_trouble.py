@@ -58,7 +58,7 @@ def test_a_disk_that_is_full_costs_nothing_that_was_saved(
     run = tmp_path / "run"
     assert "checkpoint after 192 tokens could not be written (No space left on device)" in said.err
     assert str(run / "checkpoints" / "000000000128") in said.err.replace("\n", "")
-    assert "Saved after 128 tokens. Go on: " in said.out
+    assert "Stopped after 192 tokens; the newest checkpoint is after 128. Go on: " in said.out
     assert "the model could not be saved: [Errno 28] No space left on device" in said.out
     assert [path.name for path in sorted((run / "checkpoints").iterdir())] == [
         "000000000064",

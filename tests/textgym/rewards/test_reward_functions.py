@@ -53,7 +53,7 @@ class Affine:
         (lambda x: 2 * len(x), 18, "lambda"),
         (lambda text, /: len(text), 9, "lambda"),
         (lambda: 0, None, "lambda"),
-        (Judge(1.0).rate, 10.0, "rate"),
+        (Judge(1.0).rate, 10.0, "Judge.rate"),
         (Affine(2.0), 21.0, "Affine"),
         (lambda prompt: len(prompt), 7, "lambda"),
         (lambda text, reference: text.startswith(reference), 1.0, "lambda"),

@@ -225,7 +225,7 @@ def test_a_class_says_what_is_paid_and_what_is_solved():
     assert task.success(sample(" Clock\n"))
     assert not task.success(sample("A clock"))
     made = rewards.make(task.reward, timing="delayed")
-    assert list(made.rewards) == ["reward"]
+    assert list(made.rewards) == ["Riddles.reward"]
     assert task.reward("a clock", "clock") == 1.0
     assert task.interaction is None
 

@@ -1,0 +1,96 @@
+"""What every command has in common: its options, and what it says of what is missing."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from agents import cli
+from agents.run_file import FREE_TO_CHANGE
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+
+@pytest.mark.parametrize("command", ["train", "sft"])
+def test_resume_and_config_are_options(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    shown = " ".join(capsys.readouterr().out.replace("│", "").split())
+    assert "--resume DIR Go on with the run in this directory" in shown
+    assert "--config FILE Begin a new run" in shown
+    text = shown.partition("--resume DIR")[2].partition("--config FILE")[0]
+    for name in FREE_TO_CHANGE[command]:
+        assert f"--{name.replace('_', '-')}" in text
+
+
+@pytest.mark.parametrize("command", ["train", "sft"])
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("--resme", "--resume DIR"), ("--confg", "--config FILE")]
+)
+def test_a_slip_gets_a_hint(
+    command: str, typed: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main([command, typed, "somewhere"])
+    said = capsys.readouterr().err
+    assert "Perhaps you meant" in said
+    assert meant in said
+
+
+@pytest.mark.parametrize("option", ["--resume", "--config"])
+def test_a_path_is_wanted(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for behind in ([], ["--quiet", "True"]):
+        with pytest.raises(SystemExit):
+            cli.main(["train", option, *behind])
+        assert option in capsys.readouterr().err
+
+
+def test_a_run_goes_on_or_begins(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "--resume", "a", "--config=b"]) == 1
+    assert "not both" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("missing", ["agents.health", "textgym.checks", "agents"])
+def test_a_module_of_ours_that_is_missing_is_not_to_be_installed(
+    missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(arguments: list[str]) -> None:
+        raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
+
+    monkeypatch.setitem(cli.COMMANDS, "train", broken)
+    with pytest.raises(ModuleNotFoundError, match=missing):
+        cli.main(["train"])
+
+
+@pytest.mark.parametrize("missing", ["torch", "agentsmith", "textgym_plus"])
+def test_what_else_is_missing_comes_with_its_pip_line(
+    missing: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(arguments: list[str]) -> None:
+        raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
+
+    monkeypatch.setitem(cli.COMMANDS, "train", broken)
+    assert cli.main(["train"]) == 1
+    said = capsys.readouterr().err
+    assert f"needs {missing}, which is not installed: " in said
+    assert said.endswith(" -m pip install 'textgym[all]'\n")
+
+
+def test_every_package_is_installed() -> None:
+    """An editable install finds them all, so that no other test would miss one."""
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has none")
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    found = {
+        ".".join(file.parent.relative_to(ROOT).parts)
+        for top in ("textgym", "agents")
+        for file in (ROOT / top).rglob("__init__.py")
+    }
+    assert set(settings["tool"]["setuptools"]["packages"]) == found
