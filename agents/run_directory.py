@@ -110,7 +110,7 @@ class RunDirectory:
         """Raise if something is in the way of a new run of a command here."""
         if self.path.is_file():
             raise FileExistsError(f"--output {self.path} is a file; give a directory.")
-        if self.config.exists():
+        if self.config.exists() or self.checkpoints.exists():
             raise FileExistsError(
                 f"--output {self.path} holds a run already. Give another directory, or go on "
                 f"with that run: {program()} {command} --resume {shlex.quote(str(self.path))}"
