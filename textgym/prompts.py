@@ -24,6 +24,9 @@ from textgym.templates import Template
 PromptTruncation: TypeAlias = Literal["error", "left"]
 """What becomes of a prompt that is longer than its room: an error, or its end is kept."""
 
+MOST_CHARACTERS = 1_000_000
+"""Of a prompt; one word of so many takes a tokenizer seconds, and ten times as many minutes."""
+
 _CHOICES = ("prompt", "prompt_ids", "prompt_index")
 _OPTIONS = (*_CHOICES, "reference")
 
@@ -306,6 +309,12 @@ class Prompts:
 
     def _encode(self, example: Example, way: Template | None) -> NDArray[np.int64]:
         put = example if way is None else way.apply(example)
+        if len(put.prompt) > MOST_CHARACTERS:
+            raise ValueError(
+                f"a prompt that begins with {put.prompt[:20]!r} has {len(put.prompt):,} "
+                f"characters, and {MOST_CHARACTERS:,} are read at most: no model has a context "
+                "for more. Cut it into pieces, or leave it out."
+            )
         return np.array(self._form.encode(put), np.int64)
 
     def _fitting_now(self, example: Example, what: int | str) -> list[Prompt]:

@@ -232,3 +232,11 @@ def test_a_reward_that_fails_says_with_what() -> None:
     env.reset(options={"prompt": "Once"})
     with pytest.raises(RewardError, match="Once"):
         env.step(5)
+
+
+def test_a_line_of_ten_megabytes_is_refused_at_once(tmp_path: Path) -> None:
+    for name, line in (("word", "a" * 10**7), ("text", "to be or not " * 10**6)):
+        path = tmp_path / f"{name}.txt"
+        path.write_text("\n".join([line, *(f"prompt {number}" for number in range(20))]))
+        with pytest.raises(ValueError, match=r"has 1[03],000,000 characters.*Cut it into pieces"):
+            gym.make("TextGen-v0", task={"name": "file", "path": str(path)})
