@@ -6,7 +6,8 @@ from rich.text import Text
 
 from agents.config import RunConfig
 from agents.language_policy import LanguagePolicy
-from agents.wording import backbone_in_words, rewards_in_words
+from agents.recurrent.make import backbone_in_words
+from agents.wording import rewards_in_words
 from textgym.process import TextProcess
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 LOCK = ".lock"
 
-_HALF_WRITTEN = re.compile(r"\..+\.\d+")
-"""Names under which `textgym.files` writes, before it renames."""
+_HALF_WRITTEN = re.compile(r"\.\w+\.(csv|html|json|jsonl|png|safetensors|yaml)\.\d+")
+"""Names under which `textgym.files` writes the files of a run, before it renames them."""
 
 
 @contextmanager

@@ -8,8 +8,6 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from agents.recurrent.make import RecurrentSpec, recurrent_sizes
-
 
 def rewards_in_words(weights: Mapping[str, float]) -> str:
     """Rewards by name, each with its weight unless that is 1: `sentiment + 0.1 length`."""
@@ -19,14 +17,6 @@ def rewards_in_words(weights: Mapping[str, float]) -> str:
 def prompts_in_words(is_chat: bool) -> str:
     """How prompts are put to a model."""
     return "chat messages, by the model's template" if is_chat else "plain text"
-
-
-def backbone_in_words(spec: RecurrentSpec, tokenizer: str) -> str:
-    """A network from scratch: `an LSTM of width 256 from scratch, with the tokens of builtin`."""
-    name, width, layers = recurrent_sizes(spec)
-    article = "a" if name == "gru" else "an"
-    size = f"width {width}" if layers == 1 else f"{layers} layers of width {width}"
-    return f"{article} {name.upper()} of {size} from scratch, with the tokens of {tokenizer}"
 
 
 def say(console: Console, text: str | Text, style: str = "", *, whole: str = "") -> None:

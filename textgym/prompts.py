@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
@@ -15,7 +13,7 @@ from numpy.typing import NDArray
 from textgym import bandits
 from textgym.arguments import as_count, check_options
 from textgym.bandits import Bandit, BanditSpec
-from textgym.messages import Message
+from textgym.example_data import example_as_data, example_from_data
 from textgym.prompt_format import PromptFormat
 from textgym.registry import did_you_mean
 from textgym.tasks.base import Example, Stream, Task
@@ -208,14 +206,9 @@ class Prompts:
     def as_data(self, prompt: Prompt) -> dict[str, Any] | None:
         """A prompt that was drawn, JSON-able; None if its columns are nothing that JSON knows."""
         index = self._indices.get(id(prompt.example))
-        example: Any = index
-        if index is None:
-            try:
-                example = json.loads(json.dumps(asdict(prompt.example)))
-            except (TypeError, ValueError):
-                return None
-            if example["columns"] != prompt.example.columns:  # JSON has no tuples, for one
-                return None
+        example = example_as_data(prompt.example) if index is None else index
+        if example is None:
+            return None
         return {
             "example": example,
             "token_ids": prompt.token_ids.tolist(),
@@ -239,8 +232,7 @@ class Prompts:
             assert isinstance(self._examples, tuple)
             made: Example = self._examples[example]
         else:
-            messages = tuple(Message(*message) for message in example["messages"])
-            made = Example(**{**example, "messages": messages})
+            made = example_from_data(example)
         token_ids = np.array(data["token_ids"], np.int64)
         return Prompt(made, token_ids, data["template"], data["continues"])
 

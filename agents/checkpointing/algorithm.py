@@ -128,10 +128,10 @@ def load_checkpoint(
     load_weights(algorithm.policy, directory / WEIGHTS)
     try:
         _load(algorithm, state, parts or {})
-    except (LookupError, AttributeError, TypeError) as error:
+    except KeyError as error:
         raise ValueError(
-            f"{directory} has not what a checkpoint of this version has "
-            f"({type(error).__name__}: {error}). Go on with the version that wrote it."
+            f"{directory} lacks {error}, which a checkpoint of this version has. Go on with the "
+            "version that wrote it."
         ) from error
 
 

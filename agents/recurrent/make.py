@@ -104,3 +104,11 @@ def _check_size(key: str, size: Any, name: str) -> None:
             f"backbone: {key} must be a whole number above 0, got {size!r}. Give for instance "
             f"{{'name': {name!r}, 'width': 256, 'layers': 1}}."
         )
+
+
+def backbone_in_words(spec: RecurrentSpec, tokenizer: str) -> str:
+    """A network from scratch: `an LSTM of width 256 from scratch, with the tokens of builtin`."""
+    name, width, layers = recurrent_sizes(spec)
+    article = "a" if name == "gru" else "an"
+    size = f"width {width}" if layers == 1 else f"{layers} layers of width {width}"
+    return f"{article} {name.upper()} of {size} from scratch, with the tokens of {tokenizer}"

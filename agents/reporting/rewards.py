@@ -6,19 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agents.reporting.run import Run
+from agents.wording import rewards_in_words
 from textgym.arguments import is_number
 
 
 def reward_in_words(run: Run) -> str:
-    """The rewards of a run with their weights; as the log has them where the task brought its own.
-
-    The words are those of `agents.wording.rewards_in_words`, which cannot be used here: a page is
-    made without torch, and that module loads it.
-    """
+    """The rewards of a run and their weights; as logged where the task brought its own."""
     spec = run.settings.get("reward")
     weights = _logged(run) if spec is None else _weights(spec)
-    parts = [name if weight == 1 else f"{weight:g} {name}" for name, weight in weights.items()]
-    return " + ".join(parts) or "the task's own"
+    return rewards_in_words(weights) or "the task's own"
 
 
 def _logged(run: Run) -> dict[str, float]:

@@ -27,6 +27,7 @@ from agents.devices import known_device
 from agents.health import Diverged
 from agents.interrupts import Stopped, interrupts
 from agents.policy import TransformerPolicy
+from agents.recurrent.make import backbone_in_words
 from agents.run_directory import RunDirectory
 from agents.run_file import save_config
 from agents.run_lock import run_lock
@@ -37,7 +38,7 @@ from agents.supervised.encoding import fingerprint
 from agents.supervised.texts import Texts, read_texts
 from agents.supervised.trainer import SupervisedTrainer
 from agents.watching.course import duration
-from agents.wording import backbone_in_words, prompts_in_words, say
+from agents.wording import prompts_in_words, say
 from textgym.files import atomic_write
 from textgym.rendering.transcript import count
 from textgym.shell import program

@@ -158,7 +158,9 @@ def test_files_that_were_tampered_with_set_nothing_else(model: str, tmp_path: Pa
     assert other.get_env().venv != 1
     del data["optimizer"]
     path.write_text(json.dumps(data))
-    with pytest.raises(ValueError, match="has not what a checkpoint of this version has"):
+    with pytest.raises(
+        ValueError, match="lacks 'optimizer', which a checkpoint of this version has"
+    ):
         load_checkpoint(other, tmp_path)
     weights = tmp_path / "policy.safetensors"
     weights.write_bytes(weights.read_bytes()[:-9])

@@ -38,9 +38,15 @@ def test_what_a_killed_process_left_is_cleared(tmp_path: Path) -> None:
     (tmp_path / "model" / ".writing-abc" / "new").mkdir(parents=True)
     (tmp_path / ".config.yaml.123").write_text("half")
     (tmp_path / ".gitignore").write_text("mine")
+    (tmp_path / ".notes.2024").write_text("mine")
     with run_lock(tmp_path):
         assert not (tmp_path / "model" / ".writing-abc").exists()
-        assert sorted(path.name for path in tmp_path.iterdir()) == [".gitignore", LOCK, "model"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == [
+            ".gitignore",
+            LOCK,
+            ".notes.2024",
+            "model",
+        ]
 
 
 def test_what_cannot_be_written_to_is_said_with_the_cure(tmp_path: Path) -> None:
