@@ -150,25 +150,22 @@ class TokenRolloutBuffer(RolloutBuffer):
         )
         self.returns = self.advantages + self.values
 
-    def mini_batches(self, batch_size: int | None) -> Iterator[list[Segment]]:
+    def mini_batches(self, count: int) -> Iterator[list[Segment]]:
         """All segments, each once, in a random order.
 
         Args:
-            batch_size: Tokens of a mini-batch. A segment is never torn apart, so that a mini-batch
-                may have more or fewer; their number is what it would be. None for all in one.
+            count: How many mini-batches, of about as many tokens each. A segment is never torn
+                apart, so that one may have more or fewer, or none.
         """
         segments = self.segments
         order = np.random.permutation(len(segments))
         steps = np.array([segments[index].steps for index in order])
         total = int(steps.sum())
-        count = 1 if batch_size is None else max(round(total / batch_size), 1)
         # A segment belongs to the mini-batch in which its middle lies.
         middles = np.cumsum(steps) - steps / 2
         member = (middles * count / total).astype(np.intp)
         for index in range(count):
-            chosen = order[member == index]
-            if len(chosen):
-                yield [segments[i] for i in chosen.tolist()]
+            yield [segments[i] for i in order[member == index].tolist()]
 
     def sequence_batches(
         self, segments: Sequence[Segment], max_tokens: int
@@ -183,10 +180,14 @@ class TokenRolloutBuffer(RolloutBuffer):
         sequences = map(self._sequence, segments)
         return sequence_batches(sequences, max_tokens, self.device)
 
+    def places(self, segments: Sequence[Segment]) -> NDArray[np.int64]:
+        """Where the tokens of segments stand, int64 (m,): step * n + row."""
+        steps = [np.arange(s.begin, s.end) * self.n_envs + s.row for s in segments]
+        return np.concatenate(steps) if steps else np.empty(0, np.int64)
+
     def _sequence(self, segment: Segment) -> TokenSequence:
-        row, steps = segment.row, slice(segment.begin, segment.end)
-        places = np.arange(segment.begin, segment.end) * self.n_envs + row
-        return TokenSequence(segment.context, self.actions[steps, row], places)
+        tokens = self.actions[segment.begin : segment.end, segment.row]
+        return TokenSequence(segment.context, tokens, self.places([segment]))
 
     def get(self, batch_size: int | None = None) -> Any:
         """Not of use: there are no observations. See `mini_batches`."""

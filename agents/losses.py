@@ -10,14 +10,19 @@ import torch
 from torch import Tensor
 
 
-def normalized(advantages: Tensor) -> Tensor:
+def normalized(advantages: Tensor, mini_batch: Tensor | None = None) -> Tensor:
     """Advantages of a mini-batch with mean 0 and standard deviation 1, (n,).
 
     As Stable-Baselines3 does it; a single one is left as it is.
+
+    Args:
+        advantages: Those to normalise, (n,).
+        mini_batch: All of the mini-batch, if others have some of it, too.
     """
-    if len(advantages) < 2:
+    every = advantages if mini_batch is None else mini_batch
+    if len(every) < 2:
         return advantages
-    return (advantages - advantages.mean()) / (advantages.std() + 1e-8)
+    return (advantages - every.mean()) / (every.std() + 1e-8)
 
 
 def clipped_surrogate(log_ratio: Tensor, advantages: Tensor, clip_range: float) -> Tensor:

@@ -1,36 +1,24 @@
-"""The base of the algorithms that learn from their own texts, with the one train loop."""
+"""The base of the algorithms that learn from their own texts."""
 
 from __future__ import annotations
 
-import math
-import time
-from abc import abstractmethod
-from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, TypeVar
 
-import numpy as np
 import torch
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
-from stable_baselines3.common.utils import explained_variance
-from torch import Tensor
 
-from agents.algorithms.collect import TokenCollector
-from agents.algorithms.logs import log_update
-from agents.algorithms.settings import check_settings, wants_texts
-from agents.algorithms.token_batch import TokenBatch, TokenSums
-from agents.buffer import Segment, TokenRolloutBuffer
-from agents.health.causes import in_update
+from agents.algorithms.settings import check_settings
+from agents.algorithms.update import TokenLearner
+from agents.buffer import TokenRolloutBuffer
 from agents.health.diverged import dated
 from agents.log_probs import LOGITS_BUDGET
-from agents.losses import approximate_kl, normalized, value_loss
 from agents.policy import TransformerPolicy
-from agents.supervised.cross_entropy import imitate
 from agents.supervised.demonstrations import Demonstrations
 
 Algorithm = TypeVar("Algorithm", bound="TokenOnPolicyAlgorithm")
 
 
-class TokenOnPolicyAlgorithm(TokenCollector):
+class TokenOnPolicyAlgorithm(TokenLearner):
     """An SB3 on-policy algorithm that reads every text once.
 
     There is a cache in the rollout, and one pass a sequence in the update. `learn`, callbacks,
@@ -96,8 +84,6 @@ class TokenOnPolicyAlgorithm(TokenCollector):
 
     one_step: ClassVar[bool] = False
     """Whether a rollout is good for one step only, all of it at once."""
-    averages_over: ClassVar[Literal["tokens", "texts"]] = "tokens"
-    """What the sum of a mini-batch's losses is divided by the number of."""
 
     def __init__(
         self,
@@ -186,16 +172,8 @@ class TokenOnPolicyAlgorithm(TokenCollector):
         if _init_setup_model:
             self._setup_model()
 
-    @abstractmethod
-    def _policy_loss(self, tokens: TokenBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The actor's loss of each token, (m,), and numbers to log the means of, (m,) by name."""
-
-    def _value_loss(self, tokens: TokenBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The critic's loss of each token, (m,), and numbers to log the means of, (m,) by name."""
-        return value_loss(tokens.values, tokens.returns, tokens.old_values, None), {}
-
     def _excluded_save_params(self) -> list[str]:
-        own = ["reference", "_sampler", "_episode_sums", "sft_data"]
+        own = ["reference", "processes", "_learner", "_sampler", "_episode_sums", "sft_data"]
         return [*super()._excluded_save_params(), *own]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
@@ -243,135 +221,3 @@ class TokenOnPolicyAlgorithm(TokenCollector):
             return super().learn(
                 total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar
             )
-
-    def train(self) -> None:
-        """Learn from the rollout; see SB3."""
-        started = time.perf_counter()
-        self.policy.set_training_mode(True)
-        self._update_learning_rate(self.policy.optimizer)
-        passes: list[TokenSums] = []
-        first = TokenSums()
-        goes_on = True
-        while goes_on and len(passes) < self.n_epochs:
-            passes.append(TokenSums())
-            for segments in self.rollout_buffer.mini_batches(self.batch_size):
-                batch = self._gradients(segments)
-                first = first if first.count else batch
-                passes[-1] += batch
-                parameters = self.policy.parameters()
-                norm = torch.nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
-                self._check_step(segments, batch, norm)
-                if self.target_kl is not None:
-                    goes_on = batch.mean()["approx_kl"] <= 1.5 * self.target_kl
-                    if not goes_on:
-                        break
-                self.policy.optimizer.step()
-            self._n_updates += 1
-        self.policy.optimizer.zero_grad()
-        every = sum(passes, TokenSums())
-        last = {"last_loss": batch.mean()["loss"], "last_approx_kl": passes[-1].mean()["approx_kl"]}
-        first_approx_kl = first.mean()["approx_kl"]
-        log_update(self.logger, {**every.mean(), **last, "first_approx_kl": first_approx_kl})
-        record, buffer = self.logger.record, self.rollout_buffer
-        if self.vf_coef > 0:
-            values, returns = (c[buffer.written] for c in (buffer.values, buffer.returns))
-            record("train/explained_variance", explained_variance(values, returns))
-        if callable(self.ent_coef):
-            record("train/ent_coef", self._now(self.ent_coef))
-        record("train/n_updates", self._n_updates, exclude="tensorboard")
-        record("lr", self.policy.optimizer.param_groups[0]["lr"])
-        seconds = time.perf_counter() - started
-        record("time/update_tokens_per_second", every.count / seconds)
-
-    def _gradients(self, segments: Sequence[Segment]) -> TokenSums:
-        """Put the gradient of a mini-batch's mean loss into the parameters.
-
-        The sequences are read in parts. Losses are added up over all and divided by the number of
-        tokens, or texts, of all, so that the parts make no difference.
-
-        Returns:
-            Sums over the tokens of what is logged.
-        """
-        buffer, device, ent_coef = self.rollout_buffer, self.device, self._now(self.ent_coef)
-        places = np.concatenate(
-            [np.arange(s.begin, s.end) * buffer.n_envs + s.row for s in segments]
-        )
-        count = len(places)
-        if self.averages_over == "texts":  # of which one may have several turns
-            episodes = buffer.episodes
-            count = len({int(episodes[s.begin, s.row]) for s in segments})
-        advantages = buffer.to_torch(buffer.advantages.reshape(-1))
-        if self.normalize_advantage:
-            where = torch.from_numpy(places).to(device)
-            advantages[where] = normalized(advantages[where])
-        self.policy.optimizer.zero_grad()
-        sums = TokenSums()
-        for batch in buffer.sequence_batches(segments, self.micro_batch_tokens):
-            values, log_probs, entropies = self.policy.evaluate_sequences(batch, self.logits_budget)
-            where = torch.from_numpy(batch.places).to(device)
-            old_log_probs, old_values, ref_log_probs, returns = (
-                buffer.to_torch(column.reshape(-1)[batch.places], copy=False)
-                for column in (
-                    buffer.log_probs,
-                    buffer.values,
-                    buffer.ref_log_probs,
-                    buffer.returns,
-                )
-            )
-            tokens = TokenBatch(
-                log_probs,
-                entropies,
-                values,
-                old_log_probs,
-                old_values,
-                ref_log_probs,
-                advantages[where],
-                returns,
-                batch.texts,
-            )
-            policy_loss, logged = self._policy_loss(tokens)
-            loss = policy_loss - ent_coef * entropies
-            if self.vf_coef > 0:
-                value_loss, of_critic = self._value_loss(tokens)
-                loss = loss + self.vf_coef * value_loss
-                logged = {**logged, "value_loss": value_loss, **of_critic}
-            share = (1 - self.sft_coef) / count
-            (share * loss.sum()).backward()  # type: ignore[no-untyped-call]
-            log_ratio = tokens.log_ratio.detach()
-            # What is logged is a mean over tokens, and what is minimised perhaps one over texts.
-            scale = len(places) / count
-            logged = {
-                "loss": scale * loss,
-                "policy_loss": scale * policy_loss,
-                "entropy": entropies,
-                "approx_kl": approximate_kl(log_ratio),
-                "ratio": log_ratio.exp(),
-                "ratio_squared": (2 * log_ratio).exp(),
-                **logged,
-            }
-            sums += TokenSums(len(batch.places), {k: v.detach().sum() for k, v in logged.items()})
-        if self.sft_coef > 0:
-            self._imitate(len(places))
-        return sums
-
-    def _check_step(self, segments: Sequence[Segment], batch: TokenSums, norm: Tensor) -> None:
-        """Raise `Diverged` if loss or gradient of a mini-batch are no numbers."""
-        total = batch.totals["loss"]
-        loss, gradient = torch.stack([total.to(norm), norm]).tolist()  # one wait for a device
-        if not (math.isfinite(loss) and math.isfinite(gradient)):
-            self.policy.optimizer.zero_grad()
-            raise in_update(self, segments, loss / batch.count, gradient)
-
-    def _imitate(self, num_tokens: int) -> None:
-        """Add the gradient of the mean cross-entropy of about so many tokens of `sft_data`."""
-        if self.sft_data is None:
-            raise ValueError(wants_texts(self.sft_coef))
-        loss = imitate(
-            self.policy.backbone,
-            self.sft_data,
-            num_tokens,
-            self.sft_coef,
-            self.micro_batch_tokens,
-            self.logits_budget,
-        )
-        self.logger.record_mean("loss/sft_avg", loss)

@@ -19,6 +19,7 @@ from torch import Tensor
 from agents.algorithms.endings import AfterEpisodes, AfterSteps, Ending
 from agents.algorithms.logs import log_episodes
 from agents.buffer import TokenRolloutBuffer
+from agents.distributed.processes import Processes, join
 from agents.episode_sums import EpisodeSums
 from agents.losses import adapted_kl_coef
 from agents.policy import TransformerPolicy
@@ -33,6 +34,7 @@ class TokenCollector(OnPolicyAlgorithm):
     Its arguments are those of `TokenOnPolicyAlgorithm`, which sets the attributes and learns.
     """
 
+    processes: Processes
     rollout_buffer: TokenRolloutBuffer
     policy: TransformerPolicy
     n_episodes: int | None
@@ -73,7 +75,11 @@ class TokenCollector(OnPolicyAlgorithm):
         return {}
 
     def _setup_model(self) -> None:
+        self.processes = join(self.device)
         super()._setup_model()
+        if self.seed is not None and not self.processes.is_first:
+            # Its own texts, and of what is made by chance of a seed the very model of the others.
+            self.set_random_seed(self.processes.seed(self.seed))
         self._episode_sums = EpisodeSums(self.n_envs)
         self._sampler = Sampler(self.policy, self.n_envs)
         self.reference: Reference | None = None
@@ -156,6 +162,7 @@ class TokenCollector(OnPolicyAlgorithm):
                     rollout.leave_out(enough)
             last_values = rollout.values(np.logical_not(dones) & (n_episodes is None))
         rollout_buffer.trim()
+        goes_on = self._meet(first, goes_on)
         seconds = time.perf_counter() - started
         speed = (self.num_timesteps - first) / seconds
         self.logger.record("time/rollout_tokens_per_second", speed)
@@ -168,6 +175,20 @@ class TokenCollector(OnPolicyAlgorithm):
         callback.update_locals(locals())
         callback.on_rollout_end()
         return True
+
+    def _meet(self, first: int, goes_on: bool) -> bool:
+        """Count the tokens and episodes of all processes.
+
+        Args:
+            first: Tokens that all had written before this rollout.
+            goes_on: Whether this one's callbacks go on.
+
+        Returns:
+            Whether all go on.
+        """
+        counts = self.processes.gather((self.num_timesteps - first, goes_on))
+        self.num_timesteps = first + sum(written for written, _ in counts)
+        return all(each for _, each in counts)
 
     def _now(self, value: float | Schedule) -> float:
         """What a number, or a schedule of the remaining progress, is by now."""
@@ -209,7 +230,7 @@ class TokenCollector(OnPolicyAlgorithm):
                 buffer.rewards += steps["penalty"]
             self.logger.record("objective/kl_coef", self.kl_coef)
         dones = np.concatenate([buffer.episode_starts[1:], last_dones[None]])
-        ended = self._episode_sums.add(steps, dones)
+        ended = self.processes.concatenated(self._episode_sums.add(steps, dones))
         log_episodes(self.logger, ended)
         self._episodes += len(ended["length"])
         self.logger.record("episode", self._episodes)

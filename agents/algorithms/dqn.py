@@ -26,7 +26,7 @@ from agents.q_policy import LanguageQNetwork, TransformerQPolicy
 from agents.replay import TextSamples, TokenReplayBuffer
 from agents.rollout import Rollout
 from agents.seen import MAX_TOKENS
-from agents.supervised.cross_entropy import imitate
+from agents.supervised.cross_entropy import Imitation
 from agents.supervised.demonstrations import Demonstrations
 from textgym.arguments import is_number
 
@@ -277,9 +277,12 @@ class TokenDQN(DQN):
         """Add the gradient of the cross-entropy of about so many tokens of `sft_data`."""
         if self.sft_data is None:
             raise ValueError(wants_texts(self.sft_coef))
-        share, backbone = self.sft_coef, self.q_net.backbone
-        loss = imitate(backbone, self.sft_data, num_tokens, share, MAX_TOKENS)
-        self.logger.record_mean("loss/sft_avg", loss)
+        batches = [*self.sft_data.draw(num_tokens, MAX_TOKENS, self.device)]
+        count = sum(len(batch.tokens) for batch in batches)
+        imitation = Imitation(self.q_net.backbone, batches, self.sft_coef, count)
+        for piece in imitation.pieces:
+            piece(1.0).backward()  # type: ignore[no-untyped-call]
+        self.logger.record_mean("loss/sft_avg", imitation.mean)
 
     def _samples(self, batch_size: int) -> TextSamples:
         """Stored tokens to learn from."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from agents.distributed.processes import Processes
+
 
 @dataclass(frozen=True)
 class TokenBatch:
@@ -72,6 +74,17 @@ class TokenSums:
             self.count + other.count,
             {n: self.totals.get(n, zero) + other.totals.get(n, zero) for n in sorted(names)},
         )
+
+    def over(self, processes: Processes, count: int) -> TokenSums:
+        """Sums over the tokens of all processes, which have the same names.
+
+        Args:
+            processes: Those that read them.
+            count: How many tokens these are.
+        """
+        names, totals = zip(*self.totals.items(), strict=True)
+        every = processes.sum(torch.stack(totals))
+        return TokenSums(count, dict(zip(names, every.unbind(), strict=True)))
 
     def mean(self) -> dict[str, float]:
         """Means over the tokens, by name."""

@@ -16,7 +16,7 @@ from agents.health.diverged import Diverged, batch_of_texts
 from agents.language_policy import LanguagePolicy, language_policy
 
 if TYPE_CHECKING:
-    from agents.algorithms.base import TokenOnPolicyAlgorithm
+    from agents.algorithms.collect import TokenCollector
     from agents.algorithms.dqn import TokenDQN
     from agents.buffer import Segment, TokenRolloutBuffer
     from agents.replay import TextSamples
@@ -91,7 +91,7 @@ def in_distribution(policy: LanguagePolicy, logits: torch.Tensor) -> Diverged:
 
 
 def in_update(
-    algorithm: TokenOnPolicyAlgorithm, segments: Sequence[Segment], loss: float, norm: float
+    algorithm: TokenCollector, segments: Sequence[Segment], loss: float, norm: float
 ) -> Diverged:
     """A mini-batch's loss, or the norm of its gradient, is not finite.
 
@@ -275,7 +275,7 @@ def _loss_or_gradient(loss: float, norm: float) -> str:
 
 
 def _learned_from(
-    algorithm: TokenOnPolicyAlgorithm, segments: Sequence[Segment]
+    algorithm: TokenCollector, segments: Sequence[Segment]
 ) -> dict[str, NDArray[Any]]:
     """A mini-batch as `Diverged` describes it."""
     buffer: TokenRolloutBuffer = algorithm.rollout_buffer

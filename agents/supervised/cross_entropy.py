@@ -8,15 +8,17 @@ over the m tokens that are to be learned: what it takes the model by surprise, i
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from agents.backbone import Backbone
+from agents.distributed.learner import Piece
 from agents.log_probs import LOGITS_BUDGET
 from agents.sampling import Sampling
 from agents.scoring import SequenceBatch, score
-from agents.supervised.demonstrations import Demonstrations, batches
+from agents.supervised.demonstrations import batches
 from agents.supervised.encoding import Demonstration
 
 
@@ -37,35 +39,42 @@ def cross_entropy(
     return -log_probs
 
 
-def imitate(
-    backbone: Backbone,
-    demonstrations: Demonstrations,
-    num_tokens: int,
-    share: float,
-    max_tokens: int,
-    logits_budget: int = LOGITS_BUDGET,
-) -> float:
-    """Add the gradient of a share of the mean cross-entropy of some texts to the parameters.
+class Imitation:
+    """A share of the mean cross-entropy of some texts, as a part of a loss.
 
     Args:
         backbone: The model.
-        demonstrations: The texts, of which some are drawn.
-        num_tokens: About so many of their tokens are learned.
+        batches: The texts.
         share: What the loss is multiplied by.
-        max_tokens: Most tokens to read at a time.
+        count: Tokens that the mean is over, those that other processes read among them.
         logits_budget: Largest number of logits to hold at a time.
-
-    Returns:
-        The mean cross-entropy, in nats a token.
     """
-    batches = list(demonstrations.draw(num_tokens, max_tokens, backbone.head.weight.device))
-    count = sum(len(batch.tokens) for batch in batches)
-    total = 0.0
-    for batch in batches:
-        loss = cross_entropy(backbone, batch, logits_budget).sum() / count
-        (share * loss).backward()  # type: ignore[no-untyped-call]
-        total += loss.item()
-    return total
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        batches: Sequence[SequenceBatch],
+        share: float,
+        count: int,
+        logits_budget: int = LOGITS_BUDGET,
+    ) -> None:
+        self._backbone = backbone
+        self._share = share
+        self._count = count
+        self._logits_budget = logits_budget
+        self._losses: list[Tensor] = []
+        self.pieces: list[Piece] = [partial(self._loss, batch) for batch in batches]
+
+    @property
+    def mean(self) -> float:
+        """This process's part of the mean cross-entropy, in nats a token, once it was read."""
+        return sum(loss.item() for loss in self._losses)
+
+    def _loss(self, batch: SequenceBatch, weight: float) -> Tensor:
+        loss = cross_entropy(self._backbone, batch, self._logits_budget).sum() / self._count
+        if weight > 0:
+            self._losses.append(loss.detach())
+        return weight * self._share * loss
 
 
 @torch.no_grad()

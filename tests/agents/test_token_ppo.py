@@ -256,7 +256,7 @@ def test_how_much_is_read_at_a_time_never_changes_the_gradient(
 ):
     ours = algorithms[family]
     fill(ours.rollout_buffer, seed)
-    for segments in ours.rollout_buffer.mini_batches(20):
+    for segments in filter(None, ours.rollout_buffer.mini_batches(3)):
         ours.micro_batch_tokens, ours.logits_budget = 10**9, 10**9
         expected = gradients(ours, segments)
         ours.micro_batch_tokens, ours.logits_budget = micro_batch_tokens, logits_budget

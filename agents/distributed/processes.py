@@ -1,0 +1,125 @@
+"""The processes that train one model together, as one of them sees them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from functools import cache
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, distributed
+
+T = TypeVar("T")
+
+_OF_LAUNCHER = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""What `torchrun` and `accelerate launch` tell the processes that they begin."""
+
+_PATIENCE = timedelta(hours=1)
+"""How long one waits for the others: one of them may be judging a model, or save a large one. A
+process that has ended is noticed at once, by those who wait for it and by the launcher."""
+
+
+class Processes:
+    """Which one of the processes this is, and what all of them say.
+
+    What brings something together is called by all of them, in the same order. Where there is one
+    process it gives back what it got.
+
+    Args:
+        index: Which one this is, from 0.
+        count: How many there are.
+
+    Attributes:
+        index: Which one this is, from 0. The first writes files and speaks.
+        count: How many there are.
+    """
+
+    def __init__(self, index: int = 0, count: int = 1) -> None:
+        self.index = index
+        self.count = count
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the one that writes files and speaks."""
+        return self.index == 0
+
+    def gather(self, value: T) -> list[T]:
+        """What each of them says, anything that can be pickled, in their order."""
+        if self.count == 1:
+            return [value]
+        from accelerate.utils import gather_object
+
+        gathered: list[T] = gather_object([value])
+        return gathered
+
+    def of_first(self, value: T) -> T:
+        """What the first of them says."""
+        return self.gather(value if self.is_first else None)[0]  # type: ignore[return-value]
+
+    def any(self, flag: bool) -> bool:
+        """Whether one of them at least says so."""
+        return any(self.gather(flag))
+
+    def all(self, flag: bool) -> bool:
+        """Whether all of them say so."""
+        return all(self.gather(flag))
+
+    def concatenate(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Arrays of all of them, one after another along the first axis."""
+        return np.concatenate(self.gather(array)) if self.count > 1 else array
+
+    def concatenated(self, columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Arrays of all of them by name, which are the same names."""
+        gathered = self.gather(dict(columns))
+        return {name: np.concatenate([each[name] for each in gathered]) for name in columns}
+
+    def sum(self, numbers: Tensor) -> Tensor:
+        """The sum of what each of them has, of the same shape, on the device of this one."""
+        if self.count == 1:
+            return numbers
+        total = numbers.clone()
+        distributed.all_reduce(total)
+        return total
+
+    def seed(self, seed: int) -> int:
+        """A seed of this process's own, made of one that all share; the first keeps that."""
+        if self.is_first:
+            return seed
+        return int(np.random.SeedSequence((seed, self.index)).generate_state(1)[0])
+
+
+def launched() -> bool:
+    """Whether a launcher began this process together with others."""
+    told = all(name in os.environ for name in _OF_LAUNCHER)
+    return told and int(os.environ["WORLD_SIZE"]) > 1
+
+
+def join(device: str | torch.device = "auto") -> Processes:
+    """Join the other processes, if a launcher began some; this one is alone otherwise.
+
+    Args:
+        device: On which it computes. On "cpu" processes speak to each other by gloo, on a GPU by
+            NCCL; each has a GPU of its own.
+
+    Raises:
+        ModuleNotFoundError: If there are others, and `accelerate` is not installed.
+    """
+    if not launched() and not distributed.is_initialized():
+        return Processes()
+    return _joined(torch.device("cpu" if device == "auto" and _no_gpu() else device).type == "cpu")
+
+
+@cache
+def _joined(on_cpu: bool) -> Processes:
+    from accelerate import PartialState
+
+    state = PartialState(cpu=on_cpu, timeout=_PATIENCE)
+    return Processes(state.process_index, state.num_processes)
+
+
+def _no_gpu() -> bool:
+    return torch.accelerator.current_accelerator(check_available=True) is None
