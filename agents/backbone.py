@@ -61,6 +61,7 @@ class Backbone(nn.Module):
         gradient_checkpointing: Whether layers are computed again in the backward pass.
         pluggable: Whether the model is known to give its own logits with attention functions of
             ours; `agents.reader.best_reader` finds out.
+        head_is_all: Whether the head's output is the logits; some families scale or cap it.
 
     Raises:
         ValueError: If the head is narrower than the vocabulary, the context is longer than the
@@ -98,7 +99,7 @@ class Backbone(nn.Module):
         self.train()
         self.gradient_checkpointing = gradient_checkpointing
         self.pluggable = False
-        self._head_is_all = True
+        self.head_is_all = True
         with self.exact():
             self._check_causal()
         if gradient_checkpointing:
@@ -161,7 +162,7 @@ class Backbone(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor:
         """Run the head alone, in float32: (n, width) to (n, vocabulary)."""
         with self.exact(), torch.autocast(hidden.device.type, enabled=False):
-            if self._head_is_all:
+            if self.head_is_all:
                 logits = self.head(hidden.to(self.head.weight.dtype))
             else:
                 # The family scales or caps what the head gives, and does it its own way: the
@@ -276,7 +277,7 @@ class Backbone(nn.Module):
         device = self.head.weight.device
         ids = (torch.arange(length, device=device) + self.num_tokens // 2) % self.num_tokens
         expected = self.read(_last, {"input_ids": ids[None, :prefix]})
-        self._head_is_all = self.agree(self.logits(expected.hidden), expected.logits)
+        self.head_is_all = self.agree(self.logits(expected.hidden), expected.logits)
 
         def said_of_prefix(**inputs: Tensor) -> Tensor:
             return self.read(lambda hidden: hidden[:, prefix - 1 : prefix], inputs).logits

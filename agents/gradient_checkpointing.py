@@ -11,14 +11,19 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 
+def layers_of(model: nn.Module) -> list[nn.Module]:
+    """The layers of a model's trunk; none of a family that does not tell."""
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    return [part for part in model.modules() if isinstance(part, GradientCheckpointingLayer)]
+
+
 def checkpoint_layers(model: nn.Module) -> None:
     """Let every layer compute its inside again in the backward pass.
 
     The way that transformers offers works in its training mode only, which turns on dropout.
     """
-    from transformers.modeling_layers import GradientCheckpointingLayer
-
-    layers = [part for part in model.modules() if isinstance(part, GradientCheckpointingLayer)]
+    layers = layers_of(model)
     if not layers:
         raise ValueError(
             f"gradient_checkpointing does not know the layers of {type(model).__name__}; "

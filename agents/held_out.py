@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from agents.config import RunConfig
+from agents.distributed.processes import join
 from agents.episodes import Episode
 from agents.evaluation import Written, episodes, write
 from agents.examples import first_examples
@@ -17,6 +18,8 @@ from textgym.tasks.base import Task
 
 class HeldOut:
     """The first prompts of a split, and what a policy writes for them.
+
+    Processes that train together share the prompts, and have all of the texts.
 
     Args:
         config: The settings of the run.
@@ -33,8 +36,10 @@ class HeldOut:
         chosen = first_examples(task, split, config.eval_prompts, config.seed)
         self.count = len(chosen)
         self.what = count(self.count, f"{split} prompt") + (f" ({why})" if why else "")
-        self._rows = min(config.n_envs, self.count)
-        self._seed = config.seed
+        self._processes = join(config.device)
+        self._own = range(self._processes.index, self.count, self._processes.count)
+        self._rows = min(config.n_envs, len(self._own))
+        self._seed = self._processes.seed(config.seed)
         self._temperature = config.final_temperature
         if chosen:
             task = replace(task, splits={split: chosen})
@@ -55,8 +60,15 @@ class HeldOut:
             policy: Writes them.
             templates: Ways to put the prompts, which take turns; None for those of the run.
         """
+        every = self._processes.gather(self._write_own(policy, templates))
+        return [every[index % len(every)][index // len(every)] for index in range(self.count)]
+
+    def _write_own(self, policy: LanguagePolicy, templates: Sequence[str] | None) -> list[Written]:
+        """The texts for this process's share of the prompts."""
+        if not self._own:
+            return []
         chosen = {} if templates is None else {"templates": templates}
-        prompts = [{"prompt_index": index} for index in range(self.count)]
+        prompts = [{"prompt_index": index} for index in self._own]
         env = make_sb3_vec_env("TextGen-v0", self._rows, env_kwargs={**self._env_kwargs, **chosen})
         with policy.at_temperature(self._temperature):
             written = write(policy, env, prompts, seed=self._seed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.text import Text
 
 from agents.config import RunConfig
+from agents.distributed.processes import join
 from agents.language_policy import LanguagePolicy
 from agents.recurrent.make import backbone_in_words
 from agents.wording import rewards_in_words
@@ -28,12 +29,15 @@ def introduction(config: RunConfig, policy: LanguagePolicy, process: TextProcess
     model = config.model
     if config.backbone is not None:
         model = backbone_in_words(config.backbone, config.tokenizer or config.model)
+    count, where = join(config.device).count, f"on {policy.device}"
+    if count > 1:
+        where = f"in {count} processes {where}"
     reward = rewards_in_words(process.reward.current_weights)
     return Text.assemble(
         (config.algo.upper(), "bold"),
         " trains ",
         (model, "bold"),
-        f" ({size}, on {policy.device}) on {process.task.name}: {config.timing} ",
+        f" ({size}, {where}) on {process.task.name}: {config.timing} ",
         (reward, "bold"),
         " reward.",
     )

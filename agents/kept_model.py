@@ -8,6 +8,7 @@ from typing import Any
 from gymnasium import spaces
 
 from agents.config import RunConfig
+from agents.distributed.processes import join
 from agents.language_policy import LanguagePolicy
 from agents.run_directory import RunDirectory
 from agents.validation import Best, Validation
@@ -16,6 +17,8 @@ from textgym.tokenizer import Tokenizer
 
 class KeptModel:
     """Saves the model of a run: the best by validation, or without it the last.
+
+    Processes that train together call it together, and the first of them writes.
 
     Args:
         config: The settings of the run.
@@ -35,6 +38,7 @@ class KeptModel:
         self._policy = policy
         self._tokenizer = tokenizer
         self._run = run
+        self._processes = join(config.device)
         self._saved_here = False  # and not before the run was stopped and went on
 
     @property
@@ -44,9 +48,11 @@ class KeptModel:
 
     def save(self) -> None:
         """Save the model as it is, whole, and its adapter alone if it has one."""
-        self._policy.save_pretrained(self._run.model, self._tokenizer, merged=True)
-        if self._config.lora_rank is not None:
-            self._policy.save_pretrained(self._run.adapter, self._tokenizer)
+        if self._processes.is_first:
+            self._policy.save_pretrained(self._run.model, self._tokenizer, merged=True)
+            if self._config.lora_rank is not None:
+                self._policy.save_pretrained(self._run.adapter, self._tokenizer)
+        self._processes.wait()  # until it is there for all
         self._saved_here = True
 
     def save_if_none(self) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from stable_baselines3.common.base_class import BaseAlgorithm
 from torch import Tensor
 
+from agents.distributed.processes import processes_of
 from agents.weights import read_notes, save_weights, trained_weights
 from textgym.process import TextProcess
 
@@ -20,14 +21,15 @@ _CURES = {
 
 
 def save_start(path: Path, algorithm: BaseAlgorithm, process: TextProcess) -> None:
-    """Keep the weights with which a run begins.
+    """Keep the weights with which a run begins; of several processes the first writes.
 
     Args:
         path: The file.
         algorithm: Before training.
         process: The decision process of its environment.
     """
-    save_weights(algorithm.policy, path, _identity(algorithm, process))
+    here = processes_of(algorithm).is_first
+    save_weights(algorithm.policy, path, _identity(algorithm, process), here=here)
 
 
 def check_same_start(path: Path, algorithm: BaseAlgorithm, process: TextProcess) -> None:

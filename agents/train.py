@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -22,6 +23,7 @@ from agents.checkpointing.checkpoints import tokens_of
 from agents.checkpointing.room import bytes_of_run, check_room
 from agents.config import RunConfig
 from agents.devices import known_device
+from agents.distributed.processes import join
 from agents.evaluation import episodes
 from agents.health import Diverged, symptoms
 from agents.health.aftermath import latest_good, way_on
@@ -55,7 +57,13 @@ _PICTURES = 50
 """How often a run shows samples to the loggers that take pictures, at most."""
 
 
-def train(config: RunConfig, console: Console | None = None, *, resume: bool = False) -> Path:
+def train(
+    config: RunConfig,
+    console: Console | None = None,
+    *,
+    resume: bool = False,
+    callbacks: Sequence[BaseCallback] = (),
+) -> Path:
     """Train as the config says, showing progress, and return the run's directory.
 
     Validation prompts are looked at every so often, and the model that does best on them is kept;
@@ -66,10 +74,16 @@ def train(config: RunConfig, console: Console | None = None, *, resume: bool = F
     and `checkpoints/`, with which a run goes on that was stopped, by whatever: on the CPU it ends
     with the very weights of the run that was not. Ctrl-C ends the update, and saves.
 
+    Processes that a launcher began (`torchrun`, `accelerate launch`) train one model together: each
+    has environments and mini-batches of its own, as many as the config says, tokens are counted
+    over all, and the first of them writes and speaks.
+
     Args:
         config: The settings.
         console: Where to show progress; the terminal if None.
         resume: Go on with the run in `config.output`, up to `config.total_timesteps`.
+        callbacks: Others of Stable-Baselines3. Between two updates they come before the checkpoint,
+            so that a SIGINT which they raise there saves and stops the run at once.
 
     Raises:
         Diverged: If a loss, a gradient, a reward, a value or a probability became no number.
@@ -79,12 +93,14 @@ def train(config: RunConfig, console: Console | None = None, *, resume: bool = F
         OSError: If the directory cannot be written to, or there is no room for what the run writes.
         textgym.RewardError: If the reward failed.
     """
+    processes = join(config.device)
     console = console or Console()
-    run = RunDirectory(config.output or _dated_directory(config))
-    if resume:
-        run.check_resumable()
-    else:
-        run.check_new()
+    run = RunDirectory(processes.of_first(config.output or _dated_directory(config)))
+    if processes.is_first:
+        if resume:
+            run.check_resumable()
+        else:
+            run.check_new()
     check_loggers(config.loggers)
     known_device(config.device)  # SB3 would take the CPU without a word
     config = replace(
@@ -94,8 +110,8 @@ def train(config: RunConfig, console: Console | None = None, *, resume: bool = F
     )
     if resume:
         check_same_run(config, run.config)
-    training = _Training(config, run, console)
-    with run_lock(run.path):
+    training = _Training(config, run, console, callbacks)
+    with run_lock(run.path) if processes.is_first else nullcontext():
         training.begin(resume)
         training.learn()
         training.judge()
@@ -109,13 +125,22 @@ class _Training:
         config: The settings.
         run: Its directory.
         console: Where its result is printed, and unless it is quiet all else.
+        callbacks: Others beside its own.
     """
 
-    def __init__(self, config: RunConfig, run: RunDirectory, console: Console) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        run: RunDirectory,
+        console: Console,
+        callbacks: Sequence[BaseCallback] = (),
+    ) -> None:
         self.config = config
         self.run = run
-        self.console = console
-        self.chat = Console(quiet=True) if config.quiet else console
+        self.processes = join(config.device)
+        self.console = console if self.processes.is_first else Console(quiet=True)
+        self.callbacks = callbacks
+        self.chat = Console(quiet=True) if config.quiet else self.console
         self.env = make_sb3_vec_env("TextGen-v0", config.n_envs, env_kwargs=config.env_kwargs())
         self.process: TextProcess = self.env.get_attr("process")[0]
         self.algorithm = build_algorithm(config, self.env, self.process)
@@ -131,7 +156,9 @@ class _Training:
     def begin(self, resume: bool) -> None:
         """Judge the model as it is, and make the directory a run; or take it as it was."""
         run, config, algorithm = self.run, self.config, self.algorithm
-        check_room(run.path, bytes_of_run(self.policy, config.keep_checkpoints))
+        is_first = self.processes.is_first
+        if is_first:
+            check_room(run.path, bytes_of_run(self.policy, config.keep_checkpoints))
         say(self.chat, introduction(config, self.policy, self.process))
         prompts = prompts_in_words(self.process.format.is_chat)
         say(self.chat, f"Prompts are {prompts}. Writing to", whole=str(run.path))
@@ -146,12 +173,14 @@ class _Training:
             self.before = run.load_before()
         else:
             self.before = self.test.write(self.policy)
-            run.save_before(self.before)
+            if is_first:
+                run.save_before(self.before)
         before = described(episodes(self.before))
         say(self.chat, f"{self.test.what}: {before} before training")
-        if not resume:
-            save_config(config, run.config)
-        write_about(run.about, config, self.policy.device)
+        if is_first:
+            if not resume:
+                save_config(config, run.config)
+            write_about(run.about, config, self.policy.device)
 
     def learn(self) -> None:
         """Train to the last token, or to the end of the update in which Ctrl-C came."""
@@ -161,17 +190,18 @@ class _Training:
         watching = [collector, health, *self._callbacks(collector)]
         parts = {type(part).__name__: part for part in watching if isinstance(part, Stateful)}
         first = self._go_on(parts)
-        history = read_progress(run.progress) if run.progress.is_file() else ()
+        has_log = self.processes.is_first and run.progress.is_file()
+        history = read_progress(run.progress) if has_log else ()
         view = LiveView(self.chat, collector, history=history)
         checkpoint = Checkpoint(self.checkpoints, config.checkpoint_every, parts)
         # Health before the checkpoint, which is to be of something good.
-        callbacks = [collector, health, checkpoint, *watching[2:], view]
+        callbacks = [collector, health, *self.callbacks, checkpoint, *watching[2:], view]
         try:
             self._train(callbacks, checkpoint, view)
         except Diverged as error:
             view.stop()
             error.batch = error.batch or health.learned_from()
-            save_batch = partial(error.save, run.diverged, self.process.tokenizer.decode)
+            save_batch = partial(error.save, self._diverged, self.process.tokenizer.decode)
             self._try("what was being learned", save_batch)
             self._keep_what_is_good()
             error.way_on = way_on(run, config, self.policy, self.kept.best, error.by_reward)
@@ -203,8 +233,10 @@ class _Training:
                 f"{number(best.score)}; that model was kept",
             )
         policy = self.kept.policy_after(timesteps)
-        templates = best_template(self.process) if best is None else best.templates
+        templates = self._best_template() if best is None else best.templates
         after = test.write(policy, templates)
+        if not self.processes.is_first:
+            return
         scored = test.what, episodes(self.before), episodes(after)
         run.save_result(*scored, timesteps)
         texts = [*self.before, *after]
@@ -234,15 +266,15 @@ class _Training:
     def _callbacks(self, collector: EpisodeCollector) -> list[BaseCallback]:
         """What logs, and chooses the model that is kept."""
         config, validation = self.config, self.validation
-        callbacks: list[BaseCallback] = [
-            RewardLog(collector),
-            SampleLog(self.run.samples, collector),
-            SamplePictures(max(config.total_timesteps // _PICTURES, 1), collector),
-        ]
+        callbacks: list[BaseCallback] = [RewardLog(collector)]
+        if self.processes.is_first:
+            every = max(config.total_timesteps // _PICTURES, 1)
+            samples = SampleLog(self.run.samples, collector)
+            callbacks += [samples, SamplePictures(every, collector)]
         if validation.count and config.validate_every:
             self.kept.chooser = Validation(
                 lambda templates: validation(self.policy, templates),
-                self.process,
+                self._best_template,
                 self.kept.save,
                 self.run.best,
                 config.validate_every,
@@ -264,12 +296,25 @@ class _Training:
                 load_checkpoint(algorithm, latest, parts)
             except ValueError as error:
                 raise ValueError(f"{error}{self._older}") from error
-            save_config(config, run.config)  # which may have more tokens to write
             say(self.chat, f"Going on after {first:,} tokens.")
             self._say_if_over()
-        run.forget_after(first)
-        algorithm.logger.output_formats += run.logger(config.loggers, after=first).output_formats
+        if self.processes.is_first:
+            if latest is not None:
+                save_config(config, run.config)  # which may have more tokens to write
+            run.forget_after(first)
+            writers = run.logger(config.loggers, after=first).output_formats
+            algorithm.logger.output_formats += writers
         return first
+
+    def _best_template(self) -> tuple[str, ...] | None:
+        """The template that pays best so far, as the first process knows it."""
+        return self.processes.of_first(best_template(self.process))
+
+    @property
+    def _diverged(self) -> Path:
+        """Where this process says from what it was learning when it diverged."""
+        path, index = self.run.diverged, self.processes.index
+        return path.with_name(f"{path.name}-{index}") if index else path
 
     def _train(self, callbacks: list[BaseCallback], checkpoint: Checkpoint, view: LiveView) -> None:
         config, algorithm = self.config, self.algorithm
@@ -286,11 +331,13 @@ class _Training:
             )
             if algorithm.num_timesteps > first:
                 checkpoint.save()
-        if interrupted:
+        if self.processes.any(bool(interrupted)):
             raise KeyboardInterrupt
 
     def _keep_what_is_good(self) -> None:
         """See to it that a run that ends too early has a model: that of its last checkpoint."""
+        if not self.processes.is_first:
+            return
         latest = latest_good(self.run)
         if self.kept.best is None and latest is not None:
             load_weights(self.algorithm.policy, latest / WEIGHTS)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 
+from agents.distributed.processes import processes_of
 from agents.episodes import Episode
 from agents.evaluation import mean_score
 from textgym.bandits import Uniform
@@ -68,7 +69,7 @@ class Validation(BaseCallback):
 
     Args:
         judge: Lets the policy write for the validation prompts, put by given templates.
-        process: Of the training environment, which may know the best template.
+        best_template: Knows the template that pays best so far, if there is one.
         save: Saves the policy as the best one.
         record: A file that keeps the best score, for a run that goes on.
         every: Tokens between two looks.
@@ -80,14 +81,14 @@ class Validation(BaseCallback):
     def __init__(
         self,
         judge: Callable[[tuple[str, ...] | None], Sequence[Episode]],
-        process: TextProcess,
+        best_template: Callable[[], tuple[str, ...] | None],
         save: Callable[[], None],
         record: Path,
         every: int,
     ) -> None:
         super().__init__()
         self._judge = judge
-        self._process = process
+        self._best_template = best_template
         self._save = save
         self._record = record
         self._every = every
@@ -132,13 +133,14 @@ class Validation(BaseCallback):
         return True
 
     def _look(self) -> None:
-        templates = best_template(self._process)
+        templates = self._best_template()
         episodes = self._judge(templates)
         score = mean_score(episodes)
         if self.best is None or score > self.best.score:
             best = Best(self.num_timesteps, score, templates)
             self._save()
-            best.save(self._record)
+            if processes_of(self.model).is_first:
+                best.save(self._record)
             self.best = best
         self._last = self.num_timesteps
         # Written with what SB3 logs next, that is after another rollout.

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from agents.distributed.whole import set_whole, whole
 from textgym.files import durable_write
 
 _COPIES = {"q_net_target": "q_net"}
@@ -20,28 +20,33 @@ def trained_weights(module: nn.Module) -> dict[str, Tensor]:
     """The tensors that training changes, by name; not copies.
 
     Parameters that are frozen, such as those below adapters, are left out: they are in the model
-    that training began with. Tied weights are there once.
+    that training began with. Tied weights are there once. Of a sharded module they are sharded.
     """
     parameters = dict(module.named_parameters())
-    buffers = {name: value for name, value in module.state_dict().items() if name not in parameters}
-    tied = {value.data_ptr() for value in parameters.values()}
     chosen = {name: value for name, value in parameters.items() if _is_trained(name, parameters)}
-    chosen.update({n: v for n, v in buffers.items() if v.data_ptr() not in tied})
-    return {name: value.detach() for name, value in chosen.items()}
+    return {name: value.detach() for name, value in {**chosen, **_buffers(module)}.items()}
 
 
 def save_weights(
-    module: nn.Module, path: str | Path, notes: Mapping[str, str] | None = None
+    module: nn.Module,
+    path: str | Path,
+    notes: Mapping[str, str] | None = None,
+    *,
+    here: bool = True,
 ) -> None:
     """Write `trained_weights` to a file: under a temporary name, synced, renamed.
 
     Args:
-        module: The module.
+        module: The module. Of one that is sharded the whole is written, and every process calls
+            this.
         path: The file, in a directory that is there.
         notes: Texts to keep with them, by name; see `read_notes`.
+        here: Whether this process is the one that writes.
     """
-    weights = {name: value.cpu().contiguous() for name, value in trained_weights(module).items()}
-    durable_write(path, save(weights, dict(notes or {})))
+    weights = whole(trained_weights(module), here)
+    if here:
+        on_cpu = {name: value.cpu().contiguous() for name, value in weights.items()}
+        durable_write(path, save(on_cpu, dict(notes or {})))
 
 
 def read_notes(path: str | Path) -> dict[str, str]:
@@ -71,9 +76,8 @@ def load_weights(module: nn.Module, path: str | Path) -> None:
     set_weights(module, given, str(path))
 
 
-@torch.no_grad()
 def set_weights(module: nn.Module, given: dict[str, Tensor], what: str) -> None:
-    """Copy weights into a module.
+    """Copy weights into a module, of which each process has all; sharded or not.
 
     Args:
         module: The module.
@@ -96,7 +100,20 @@ def set_weights(module: nn.Module, given: dict[str, Tensor], what: str) -> None:
             "is expected there. Load it with the settings that it was saved with."
         )
     for name, tensor in own.items():
-        tensor.copy_(given[name])
+        set_whole(tensor, given[name])
+
+
+def _buffers(module: nn.Module) -> dict[str, Tensor]:
+    """Tensors that a module's `state_dict` has and that are no parameters, by name.
+
+    That itself would take a sharded module apart that was gathered.
+    """
+    return {
+        f"{prefix}.{name}" if prefix else name: value
+        for prefix, part in module.named_modules(remove_duplicate=False)
+        for name, value in part.named_buffers(recurse=False, remove_duplicate=False)
+        if name not in part._non_persistent_buffers_set
+    }
 
 
 def _is_trained(name: str, parameters: dict[str, nn.Parameter]) -> bool:

@@ -13,12 +13,17 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.logger import Logger
 
 from agents.checkpointing.chance import load_random_state, random_state
-from agents.checkpointing.environment import environment_state, load_environment_state
+from agents.checkpointing.environment import (
+    environment_state,
+    learn_from_state,
+    load_environment_state,
+)
 from agents.checkpointing.tree import load_tree, save_tree
+from agents.distributed.processes import processes_of
 from agents.weights import load_weights, save_weights
 
 WEIGHTS = "policy.safetensors"
-FORMAT = 1
+FORMAT = 2
 
 _COUNTERS = (
     "num_timesteps",
@@ -63,7 +68,8 @@ def save_checkpoint(
 
     That is its weights (frozen ones left out), the optimizer, counters, the environment with the
     texts that are not finished, whatever is remembered (replay buffer, sums, what is not logged
-    yet), and the state of all random generators. Nothing is drawn from those.
+    yet), and the state of all random generators. Nothing is drawn from those. Of several processes
+    that train together all call this, and the first writes what all of them have to say.
 
     Args:
         algorithm: Any algorithm of Stable-Baselines3 or of `agents`, in an environment of
@@ -75,28 +81,22 @@ def save_checkpoint(
     Raises:
         TypeError: If something has no state, such as an environment of another kind.
     """
-    directory = Path(directory)
+    directory, processes = Path(directory), processes_of(algorithm)
     optimizer: Any = algorithm.policy.optimizer
-    env = algorithm.get_env()
-    assert env is not None
     logger: Logger | None = getattr(algorithm, "_logger", None)
     state = {
         "format": FORMAT,
         "algorithm": type(algorithm).__name__,
         "counters": {n: getattr(algorithm, n) for n in _COUNTERS if _is_number(algorithm, n)},
         "optimizer": optimizer.state_dict(),
-        "episode_starts": algorithm._last_episode_starts,
-        "episodes": list(algorithm.ep_info_buffer or ()),
-        "successes": [float(success) for success in algorithm.ep_success_buffer or ()],
-        "environment": environment_state(env),
-        "own_parts": {n: part.state() for n, part in _own_parts(algorithm).items()},
-        "parts": {name: part.state() for name, part in (parts or {}).items()},
         "logged": None if logger is None else _pending(logger),
-        "random": random_state(algorithm.action_space),
+        "processes": processes.gather(_own_state(algorithm, parts or {})),
     }
-    directory.mkdir(parents=True, exist_ok=True)
-    save_weights(algorithm.policy, directory / WEIGHTS)
-    save_tree(state, directory)
+    if processes.is_first:
+        directory.mkdir(parents=True, exist_ok=True)
+    save_weights(algorithm.policy, directory / WEIGHTS, here=processes.is_first)
+    if processes.is_first:
+        save_tree(state, directory)
 
 
 def load_checkpoint(
@@ -106,7 +106,8 @@ def load_checkpoint(
 
     Then call `learn(total_timesteps, reset_num_timesteps=False)`. Nothing is unpickled: files of
     other people cannot run code. On the CPU of the same machine, what follows is what would have
-    been, to the last bit.
+    been, to the last bit; if it is by as many processes as before. Of more the new ones begin texts
+    of their own, and of fewer some unfinished texts are given up.
 
     Args:
         algorithm: Made with the same arguments, in an environment made with the same ones.
@@ -135,31 +136,75 @@ def load_checkpoint(
         ) from error
 
 
+def _own_state(algorithm: BaseAlgorithm, parts: Mapping[str, Stateful]) -> dict[str, Any]:
+    """What one of several processes knows, and the others do not."""
+    env = algorithm.get_env()
+    assert env is not None
+    return {
+        "episode_starts": algorithm._last_episode_starts,
+        "episodes": list(algorithm.ep_info_buffer or ()),
+        "successes": [float(success) for success in algorithm.ep_success_buffer or ()],
+        "environment": environment_state(env),
+        "own_parts": {n: part.state() for n, part in _own_parts(algorithm).items()},
+        "parts": {name: part.state() for name, part in parts.items()},
+        "random": random_state(algorithm.action_space),
+    }
+
+
 def _load(
     algorithm: BaseAlgorithm, state: Mapping[str, Any], parts: Mapping[str, Stateful]
 ) -> None:
     optimizer: Any = algorithm.policy.optimizer
-    env = algorithm.get_env()
-    assert env is not None
     optimizer.load_state_dict(state["optimizer"])
     for name in _COUNTERS:
         if name in state["counters"]:
             setattr(algorithm, name, state["counters"][name])
-    observations, anew = load_environment_state(env, state["environment"])
-    algorithm._last_obs = observations
-    algorithm._last_episode_starts = state["episode_starts"] | anew
-    algorithm.ep_info_buffer = deque(state["episodes"], algorithm._stats_window_size)
-    algorithm.ep_success_buffer = deque(state["successes"], algorithm._stats_window_size)
-    for name, part in _own_parts(algorithm).items():
-        part.load_state(state["own_parts"][name])
-    for name, part in parts.items():
-        part.load_state(state["parts"].get(name, {}))
-        if isinstance(part, Forgetful):
-            part.forget(anew)
     logger: Logger | None = getattr(algorithm, "_logger", None)
     if logger is not None and state["logged"] is not None:
         _log_again(logger, state["logged"])
-    load_random_state(state["random"], algorithm.action_space)
+    processes, saved = processes_of(algorithm), state["processes"]
+    if processes.index < len(saved):
+        _load_own(algorithm, saved[processes.index], parts)
+    else:
+        _begin_own(algorithm, saved[processes.index % len(saved)], parts)
+
+
+def _load_own(
+    algorithm: BaseAlgorithm, own: Mapping[str, Any], parts: Mapping[str, Stateful]
+) -> None:
+    """Go on where a process was."""
+    env = algorithm.get_env()
+    assert env is not None
+    observations, anew = load_environment_state(env, own["environment"])
+    algorithm._last_obs = observations
+    algorithm._last_episode_starts = own["episode_starts"] | anew
+    algorithm.ep_info_buffer = deque(own["episodes"], algorithm._stats_window_size)
+    algorithm.ep_success_buffer = deque(own["successes"], algorithm._stats_window_size)
+    for name, part in _own_parts(algorithm).items():
+        part.load_state(own["own_parts"][name])
+    for name, part in parts.items():
+        part.load_state(own["parts"].get(name, {}))
+        if isinstance(part, Forgetful):
+            part.forget(anew)
+    load_random_state(own["random"], algorithm.action_space)
+
+
+def _begin_own(
+    algorithm: BaseAlgorithm, other: Mapping[str, Any], parts: Mapping[str, Stateful]
+) -> None:
+    """Join those that go on: with what another has learned, and with texts of one's own."""
+    env = algorithm.get_env()
+    assert env is not None
+    learn_from_state(env, other["environment"])
+    if algorithm.seed is not None:  # not as at the start, whose texts there were
+        algorithm.set_random_seed((algorithm.seed + algorithm.num_timesteps) % 2**31)
+    observations = env.reset()
+    algorithm._last_obs = observations  # type: ignore[assignment]
+    algorithm._last_episode_starts = anew = np.ones(env.num_envs, np.bool_)
+    for name, part in parts.items():
+        part.load_state(other["parts"].get(name, {}))
+        if isinstance(part, Forgetful):
+            part.forget(anew)
 
 
 def _is_number(algorithm: BaseAlgorithm, name: str) -> bool:

@@ -10,6 +10,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.checkpointing.algorithm import Stateful, save_checkpoint
 from agents.checkpointing.checkpoints import Checkpoints
+from agents.distributed.processes import processes_of
 from agents.finite import first_non_finite
 from agents.health.diverged import Diverged
 
@@ -52,19 +53,22 @@ class Checkpoint(BaseCallback):
             self._due = time.monotonic() + self._every
 
     def _on_rollout_start(self) -> None:
-        if self.interrupted or time.monotonic() >= self._due:
+        asked = bool(self.interrupted), time.monotonic() >= self._due
+        every = processes_of(self.model).gather(asked)
+        interrupted = any(interrupted for interrupted, _ in every)
+        if interrupted or every[0][1]:
             self.save()
-        if self.interrupted:
+        if interrupted:
             raise KeyboardInterrupt
 
     def _on_step(self) -> bool:
         return True
 
-    def save(self) -> Path:
-        """Save now; call it between two rollouts only.
+    def save(self) -> Path | None:
+        """Save now; call it between two rollouts only, and in all processes.
 
         Returns:
-            Where the checkpoint is.
+            Where the checkpoint is; None in all processes but the first.
 
         Raises:
             Diverged: If a weight is a NaN or infinite.
@@ -77,6 +81,9 @@ class Checkpoint(BaseCallback):
                 "an update went too far; nothing is saved of it.",
                 "a lower learning rate, or a smaller max_grad_norm.",
             )
+        if not processes_of(self.model).is_first:
+            save_checkpoint(self.model, self._checkpoints.path, self._parts)
+            return None
         started = time.monotonic()
         try:
             saved = self._checkpoints.write(

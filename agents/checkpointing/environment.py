@@ -55,6 +55,16 @@ def load_environment_state(env: VecEnv, state: Mapping[str, Any]) -> tuple[Any, 
     return observations, anew
 
 
+def learn_from_state(env: VecEnv, state: Mapping[str, Any]) -> None:
+    """Let an environment know what another one has learned, of rewards and of templates.
+
+    Raises:
+        ValueError: If that was one with another reward, or other templates.
+    """
+    env.env_method("load_template_state", state["base"]["templates"], indices=[0])
+    env.env_method("load_reward_state", state["base"]["reward"], indices=[0])
+
+
 def _layers(env: VecEnv) -> Iterator[Any]:
     """The wrappers, from the outermost on, and what they are around."""
     while isinstance(env, VecEnvWrapper):

@@ -77,7 +77,10 @@ class Learner:
             parameter.grad = None
         unused = self._processes.any(unused)
         return DistributedDataParallel(
-            self._module, forward_sync_buffers=False, find_unused_parameters=unused
+            self._module,
+            init_sync=False,
+            forward_sync_buffers=False,
+            find_unused_parameters=unused,
         )
 
     def clip_gradients(self, largest: float) -> Tensor:

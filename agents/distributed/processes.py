@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from datetime import timedelta
 from functools import cache
@@ -11,12 +10,11 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
+
+from agents.distributed.launcher import launched
 
 T = TypeVar("T")
-
-_OF_LAUNCHER = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-"""What `torchrun` and `accelerate launch` tell the processes that they begin."""
 
 _PATIENCE = timedelta(hours=1)
 """How long one waits for the others: one of them may be judging a model, or save a large one. A
@@ -56,6 +54,10 @@ class Processes:
         gathered: list[T] = gather_object([value])
         return gathered
 
+    def wait(self) -> None:
+        """Wait until all of them are here."""
+        self.gather(None)
+
     def of_first(self, value: T) -> T:
         """What the first of them says."""
         return self.gather(value if self.is_first else None)[0]  # type: ignore[return-value]
@@ -85,6 +87,12 @@ class Processes:
         distributed.all_reduce(total)
         return total
 
+    def share(self, module: nn.Module) -> None:
+        """Give a module of all of them the weights that it has in the first."""
+        if self.count > 1:
+            for weight in module.state_dict().values():
+                distributed.broadcast(weight, 0)
+
     def seed(self, seed: int) -> int:
         """A seed of this process's own, made of one that all share; the first keeps that."""
         if self.is_first:
@@ -92,10 +100,10 @@ class Processes:
         return int(np.random.SeedSequence((seed, self.index)).generate_state(1)[0])
 
 
-def launched() -> bool:
-    """Whether a launcher began this process together with others."""
-    told = all(name in os.environ for name in _OF_LAUNCHER)
-    return told and int(os.environ["WORLD_SIZE"]) > 1
+def processes_of(algorithm: Any) -> Processes:
+    """The processes that train an algorithm; those of Stable-Baselines3 know one only."""
+    processes: Processes = getattr(algorithm, "processes", _ALONE)
+    return processes
 
 
 def join(device: str | torch.device = "auto") -> Processes:
@@ -108,8 +116,9 @@ def join(device: str | torch.device = "auto") -> Processes:
     Raises:
         ModuleNotFoundError: If there are others, and `accelerate` is not installed.
     """
-    if not launched() and not distributed.is_initialized():
-        return Processes()
+    in_group = distributed.is_available() and distributed.is_initialized()
+    if not launched() and not in_group:
+        return _ALONE
     return _joined(torch.device("cpu" if device == "auto" and _no_gpu() else device).type == "cpu")
 
 
@@ -119,6 +128,9 @@ def _joined(on_cpu: bool) -> Processes:
 
     state = PartialState(cpu=on_cpu, timeout=_PATIENCE)
     return Processes(state.process_index, state.num_processes)
+
+
+_ALONE = Processes()
 
 
 def _no_gpu() -> bool:

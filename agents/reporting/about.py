@@ -14,6 +14,7 @@ import torch
 
 import textgym
 from agents.config import RunConfig
+from agents.distributed.processes import join
 from textgym.files import atomic_write
 
 _PACKAGES = ("torch", "transformers", "stable-baselines3", "gymnasium", "tokenizers", "numpy")
@@ -37,7 +38,7 @@ def write_about(path: Path, config: RunConfig, device: torch.device) -> None:
     about = {
         "changed": changed,
         "settled": {name: value for name, value in _settled(config).items() if value is not None},
-        "machine": _machine(device),
+        "machine": {**_machine(device), "processes": str(join(config.device).count)},
         "versions": {
             "textgym": textgym.__version__,
             "python": platform.python_version(),

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
+from agents.distributed.processes import processes_of
 from agents.episodes import Episode, EpisodeRecorder
 
 
@@ -19,7 +21,7 @@ class EpisodeCollector(BaseCallback):
     Stands before them in the list of callbacks.
 
     Attributes:
-        episodes: Those that ended in the current rollout.
+        episodes: Those that ended in the current rollout; once it is over, in all processes.
     """
 
     def __init__(self) -> None:
@@ -46,6 +48,9 @@ class EpisodeCollector(BaseCallback):
         # Where training goes on, so do the texts.
         if self._recorder is None or self.num_timesteps == 0:
             self._recorder = EpisodeRecorder(self.training_env.num_envs)
+        elif isinstance(self.model, OnPolicyAlgorithm):  # others do not keep these
+            assert self.model._last_episode_starts is not None
+            self.forget(self.model._last_episode_starts)
 
     def _on_rollout_start(self) -> None:
         self.episodes = []
@@ -56,6 +61,10 @@ class EpisodeCollector(BaseCallback):
         rows = self.locals.get("rows")  # in which a token was written; SB3 knows of no others
         self.episodes += self._recorder.add(*step, rows=rows).values()
         return True
+
+    def _on_rollout_end(self) -> None:
+        every = processes_of(self.model).gather(self.episodes)
+        self.episodes = [episode for episodes in every for episode in episodes]
 
 
 class EpisodeCallback(BaseCallback):
@@ -99,6 +108,12 @@ class EpisodeCallback(BaseCallback):
         if self._owns_collector:
             self._collector.on_step()
         return super().on_step()
+
+    def on_rollout_end(self) -> None:
+        """See SB3."""
+        if self._owns_collector:
+            self._collector.on_rollout_end()
+        super().on_rollout_end()
 
     def update_child_locals(self, locals_: dict[str, Any]) -> None:
         """See SB3."""

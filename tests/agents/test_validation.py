@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from agents.episodes import Episode
-from agents.validation import Best, Validation, best_template
+from agents.validation import Best, Validation, best_template, best_template
 from textgym import TextGenEnv
 
 
@@ -39,7 +39,9 @@ def look(make_token_ppo, process, tmp_path):
                 raise KeyboardInterrupt
             saved.append(algorithm.num_timesteps)
 
-        callback = Validation(judge, process, save, tmp_path / "best.json", every)
+        callback = Validation(
+            judge, lambda: best_template(process), save, tmp_path / "best.json", every
+        )
         algorithm.learn(
             rollouts * 64, callback=callback, reset_num_timesteps=algorithm.num_timesteps == 0
         )

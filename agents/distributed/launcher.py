@@ -1,0 +1,12 @@
+"""What launchers tell the processes that they begin, `torchrun` and `accelerate launch`."""
+
+from __future__ import annotations
+
+import os
+
+_TOLD = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+def launched() -> bool:
+    """Whether a launcher began this process together with others."""
+    return all(name in os.environ for name in _TOLD) and int(os.environ["WORLD_SIZE"]) > 1
