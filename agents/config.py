@@ -156,6 +156,9 @@ class RunConfig:
     """Less memory in an update, for about a third more work."""
     micro_batch_tokens: int = 8_192
     """Most tokens read at a time in an update: memory and speed, never the result."""
+    shard: bool = False
+    """Of several processes (torchrun, accelerate launch), let each hold a part only of weights,
+    gradients and optimizer state (FSDP2): for models that are too large for one device."""
 
     eval_every: int | None = None
     """Tokens between two looks at validation prompts, by which the best model is kept; None for a

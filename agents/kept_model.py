@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
 
 from agents.config import RunConfig
+from agents.distributed.learner import learner_of
 from agents.distributed.processes import join
-from agents.language_policy import LanguagePolicy
+from agents.language_policy import LanguagePolicy, language_policy
 from agents.run_directory import RunDirectory
 from agents.validation import Best, Validation
+from agents.weights import load_weights
 from textgym.tokenizer import Tokenizer
 
 
@@ -22,7 +26,7 @@ class KeptModel:
 
     Args:
         config: The settings of the run.
-        policy: What is trained.
+        algorithm: Trains the policy.
         tokenizer: Saved with the model.
         run: Where it is saved.
 
@@ -31,11 +35,16 @@ class KeptModel:
     """
 
     def __init__(
-        self, config: RunConfig, policy: LanguagePolicy, tokenizer: Tokenizer, run: RunDirectory
+        self,
+        config: RunConfig,
+        algorithm: BaseAlgorithm,
+        tokenizer: Tokenizer,
+        run: RunDirectory,
     ) -> None:
         self.chooser: Validation | None = None
         self._config = config
-        self._policy = policy
+        self._policy = language_policy(algorithm.policy)
+        self._learner = learner_of(algorithm)
         self._tokenizer = tokenizer
         self._run = run
         self._processes = join(config.device)
@@ -48,12 +57,19 @@ class KeptModel:
 
     def save(self) -> None:
         """Save the model as it is, whole, and its adapter alone if it has one."""
+        policy = self._learner.whole()
         if self._processes.is_first:
-            self._policy.save_pretrained(self._run.model, self._tokenizer, merged=True)
-            if self._config.lora_rank is not None:
-                self._policy.save_pretrained(self._run.adapter, self._tokenizer)
+            self._write(policy)
         self._processes.wait()  # until it is there for all
         self._saved_here = True
+
+    def save_of(self, weights: Path) -> None:
+        """Save the model with the weights of a checkpoint; one process can do so alone."""
+        policy = self._policy
+        if self._learner.is_sharded:
+            policy = self._make(self._config)
+        load_weights(policy, weights)
+        self._write(policy)
 
     def save_if_none(self) -> None:
         """Save the model as it is, if validation has chosen none."""
@@ -66,16 +82,30 @@ class KeptModel:
         Args:
             timesteps: Tokens that the policy has learned from by now.
         """
-        if self.best is None or (self._saved_here and self.best.timesteps == timesteps):
+        is_last = self.best is None or (self._saved_here and self.best.timesteps == timesteps)
+        if is_last and not self._learner.is_sharded:
             return self._policy
+        of_run = replace(
+            self._config,
+            model=str(self._run.model),
+            backbone=None,
+            lora_rank=None,
+            lora_alpha=None,
+            lora_targets=None,
+        )
+        return self._make(of_run)
+
+    def _write(self, policy: LanguagePolicy) -> None:
+        policy.save_pretrained(self._run.model, self._tokenizer, merged=True)
+        if self._config.lora_rank is not None:
+            policy.save_pretrained(self._run.adapter, self._tokenizer)
+
+    def _make(self, config: RunConfig) -> LanguagePolicy:
+        """A policy of a model that stands for itself."""
         policy = self._policy
         assert isinstance(policy.action_space, spaces.Discrete)
-        of_run = replace(self._config, model=str(self._run.model), backbone=None)
-        kept: Any = self._config.algorithm.policy
-        made: LanguagePolicy = kept(
-            policy.observation_space,
-            policy.action_space,
-            lambda _: 0.0,
-            **{**of_run.policy_kwargs(), "lora": None},
+        kind: Any = config.algorithm.policy
+        made: LanguagePolicy = kind(
+            policy.observation_space, policy.action_space, lambda _: 0.0, **config.policy_kwargs()
         ).to(policy.device)
         return made

@@ -14,6 +14,7 @@ from rich.console import Console
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 
+from agents.algorithms.by_name import ALGORITHMS
 from agents.algorithms.collect import TokenCollector
 from agents.build import build_algorithm
 from agents.candidates import find
@@ -23,7 +24,9 @@ from agents.checkpointing.checkpoints import tokens_of
 from agents.checkpointing.room import bytes_of_run, check_room
 from agents.config import RunConfig
 from agents.devices import known_device
+from agents.distributed.learner import learner_of
 from agents.distributed.processes import join
+from agents.episodes import Episode
 from agents.evaluation import episodes
 from agents.health import Diverged, symptoms
 from agents.health.aftermath import latest_good, way_on
@@ -101,6 +104,12 @@ def train(
             run.check_resumable()
         else:
             run.check_new()
+    if processes.count > 1 and not config.algorithm.learns_together:
+        together = [name for name, named in ALGORITHMS.items() if named.learns_together]
+        raise ValueError(
+            f"--algo {config.algo} trains in one process, and a launcher began {processes.count}. "
+            f"Call it without torchrun or accelerate launch, or take {', '.join(together)}."
+        )
     check_loggers(config.loggers)
     known_device(config.device)  # SB3 would take the CPU without a word
     config = replace(
@@ -146,7 +155,8 @@ class _Training:
         self.algorithm = build_algorithm(config, self.env, self.process)
         self.policy = language_policy(self.algorithm.policy)
         self.checkpoints = Checkpoints(run.checkpoints, config.keep_checkpoints)
-        self.kept = KeptModel(config, self.policy, self.process.format.original, run)
+        self.learner = learner_of(self.algorithm)
+        self.kept = KeptModel(config, self.algorithm, self.process.format.original, run)
         task = self.process.task
         self.validation = HeldOut(config, task, "validation")
         self.test = HeldOut(config, task, "test")
@@ -235,12 +245,13 @@ class _Training:
         policy = self.kept.policy_after(timesteps)
         templates = self._best_template() if best is None else best.templates
         after = test.write(policy, templates)
+        trained = self.learner.whole()
         if not self.processes.is_first:
             return
         scored = test.what, episodes(self.before), episodes(after)
         run.save_result(*scored, timesteps)
         texts = [*self.before, *after]
-        readings = read_by_both(self.policy, run.start, policy, config.final_temperature, texts)
+        readings = read_by_both(trained, run.start, policy, config.final_temperature, texts)
         write_texts(
             run.texts,
             test.what,
@@ -273,7 +284,7 @@ class _Training:
             callbacks += [samples, SamplePictures(every, collector)]
         if validation.count and config.validate_every:
             self.kept.chooser = Validation(
-                lambda templates: validation(self.policy, templates),
+                self._validate,
                 self._best_template,
                 self.kept.save,
                 self.run.best,
@@ -305,6 +316,11 @@ class _Training:
             writers = run.logger(config.loggers, after=first).output_formats
             algorithm.logger.output_formats += writers
         return first
+
+    def _validate(self, templates: tuple[str, ...] | None) -> list[Episode]:
+        """Let the policy write for the validation prompts."""
+        with self.learner.gathered():
+            return self.validation(self.policy, templates)
 
     def _best_template(self) -> tuple[str, ...] | None:
         """The template that pays best so far, as the first process knows it."""
@@ -340,8 +356,7 @@ class _Training:
             return
         latest = latest_good(self.run)
         if self.kept.best is None and latest is not None:
-            load_weights(self.algorithm.policy, latest / WEIGHTS)
-            self._try("the model", self.kept.save)
+            self._try("the model", partial(self.kept.save_of, latest / WEIGHTS))
 
     def _try(self, what: str, save: Callable[[], None]) -> None:
         """Save something after an error, which is the one to be told, even if the disk is full."""

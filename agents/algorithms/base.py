@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -10,6 +13,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from agents.algorithms.settings import check_settings
 from agents.algorithms.update import TokenLearner
 from agents.buffer import TokenRolloutBuffer
+from agents.distributed.whole import whole
 from agents.health.diverged import dated
 from agents.log_probs import LOGITS_BUDGET
 from agents.policy import TransformerPolicy
@@ -70,6 +74,9 @@ class TokenOnPolicyAlgorithm(TokenLearner):
         micro_batch_tokens: Most tokens, prompts and padding among them, that are read at a time in
             an update. It decides about memory and speed, and never changes the result.
         logits_budget: Most logits that are held at a time. The same holds for it.
+        shard: Of several processes, let each hold a part only of weights, gradients and optimizer
+            state (FSDP2); whole weights are brought together for a rollout, and layer by layer in
+            an update. `accelerate launch --use_fsdp` asks for it, too.
         stats_window_size: Episodes over which `rollout/` figures are averaged.
         tensorboard_log: Directory for TensorBoard; None for none.
         policy_kwargs: Arguments of the policy.
@@ -109,6 +116,7 @@ class TokenOnPolicyAlgorithm(TokenLearner):
         sft_data: Demonstrations | None = None,
         micro_batch_tokens: int = 8_192,
         logits_budget: int = LOGITS_BUDGET,
+        shard: bool = False,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
         policy_kwargs: dict[str, Any] | None = None,
@@ -167,18 +175,45 @@ class TokenOnPolicyAlgorithm(TokenLearner):
         self.sft_data = sft_data
         self.micro_batch_tokens = micro_batch_tokens
         self.logits_budget = logits_budget
+        self.shard = shard
         self._episodes = 0
         self._drawn_at = None
         if _init_setup_model:
             self._setup_model()
 
     def _excluded_save_params(self) -> list[str]:
-        own = ["reference", "processes", "_learner", "_sampler", "_episode_sums", "sft_data"]
+        own = ["reference", "processes", "learner", "_sampler", "_episode_sums", "sft_data"]
         return [*super()._excluded_save_params(), *own]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         names, tensors = super()._get_torch_save_params()
         return [*names, *(["reference"] if self.reference is not None else [])], tensors
+
+    def get_parameters(self) -> dict[str, dict[str, Any]]:
+        """The weights of policy, optimizer and reference; see SB3.
+
+        Of a sharded policy they are whole in the first process, and all processes call it.
+        """
+        if not self.learner.is_sharded:
+            return super().get_parameters()
+        optimizer: Any = self.policy.optimizer
+        weights = {"policy": self.learner.whole(), "reference": self.learner.whole_reference()}
+        return {
+            "policy.optimizer": whole(optimizer.state_dict(), self.processes.is_first),
+            **{name: each.state_dict() for name, each in weights.items() if each is not None},
+        }
+
+    def save(
+        self,
+        path: str | Path | io.BufferedIOBase,
+        exclude: Iterable[str] | None = None,
+        include: Iterable[str] | None = None,
+    ) -> None:
+        """Save everything to a zip file; see SB3. All processes call it, and the first writes."""
+        if self.processes.is_first:
+            super().save(path, exclude, include)
+        elif self.learner.is_sharded:
+            self.get_parameters()
 
     def set_parameters(
         self,
@@ -217,6 +252,7 @@ class TokenOnPolicyAlgorithm(TokenLearner):
                 weights are those of the last good step then.
         """
         name = tb_log_name or type(self).__name__
+        self.learner.begin(self.policy.optimizer, self.reference)
         with dated(self):
             return super().learn(
                 total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar

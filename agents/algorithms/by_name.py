@@ -17,6 +17,7 @@ from agents.algorithms.grpo import GRPO
 from agents.algorithms.ppo import TokenPPO
 from agents.algorithms.reinforce import Reinforce
 from agents.algorithms.rloo import RLOO
+from agents.algorithms.update import TokenLearner
 from agents.language_policy import LanguagePolicy
 from agents.policy import TransformerPolicy
 from agents.q_policy import TransformerQPolicy
@@ -47,6 +48,11 @@ class NamedAlgorithm:
         return self.kind in (A2C, DQN, PPO)
 
     @property
+    def learns_together(self) -> bool:
+        """Whether several processes can train one model with it."""
+        return issubclass(self.kind, TokenLearner)
+
+    @property
     def is_greedy(self) -> bool:
         """Whether what it trains writes the best token each time, and draws none."""
         return issubclass(self.policy, TransformerQPolicy)
@@ -65,6 +71,7 @@ _OURS = {
     "sft_corpus",
     "n_episodes",
     "micro_batch_tokens",
+    "shard",
 }
 _GROUPS = {*_OURS, *_CLIPPED, "group_size", "credit"}
 _Q = {"n_steps", *_PASSES, "epsilon", "buffer_size", "learning_starts", "target_update_interval"}
@@ -142,7 +149,9 @@ def documentation(name: str) -> str:
         raise ValueError(f"no algorithm {name!r}; {did_you_mean(name, ALGORITHMS)}.")
     named = ALGORITHMS[name]
     ours = [base for base in named.kind.__mro__ if base.__module__.startswith("agents.algorithms")]
-    described = [base for base in ours or [named.kind] if base is not TokenCollector]
+    described = [
+        base for base in ours or [named.kind] if base not in (TokenCollector, TokenLearner)
+    ]
     parts = [f"{base.__module__}.{base.__name__}\n\n{inspect.getdoc(base)}" for base in described]
     defaults = ", ".join(f"{key}={value:g}" for key, value in named.defaults.items())
     return "\n\n\n".join([*parts, f"textgym train --algo {name} has {defaults} by default."])

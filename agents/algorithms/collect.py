@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
 from typing import Any, ClassVar
 
 import numpy as np
@@ -77,9 +81,7 @@ class TokenCollector(OnPolicyAlgorithm):
     def _setup_model(self) -> None:
         self.processes = join(self.device)
         super()._setup_model()
-        if self.seed is not None and not self.processes.is_first:
-            # Its own texts, and of what is made by chance of a seed the very model of the others.
-            self.set_random_seed(self.processes.seed(self.seed))
+        self.processes.share(self.policy)
         self._episode_sums = EpisodeSums(self.n_envs)
         self._sampler = Sampler(self.policy, self.n_envs)
         self.reference: Reference | None = None
@@ -98,6 +100,19 @@ class TokenCollector(OnPolicyAlgorithm):
         """As SB3, but not below 0: whole episodes may write some tokens more than were asked."""
         super()._update_current_progress_remaining(num_timesteps, total_timesteps)
         self._current_progress_remaining = max(self._current_progress_remaining, 0.0)
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """Seed all generators; see SB3. Of several processes each gets a seed of its own."""
+        super().set_random_seed(None if seed is None else self.processes.seed(seed))
+
+    def dump_logs(self, iteration: int = 0) -> None:
+        """Write the log; see SB3. Means over the last episodes are over those of all processes."""
+        own = self.ep_info_buffer, self.ep_success_buffer
+        every = self.processes.gather((list(own[0] or ()), list(own[1] or ())))
+        self.ep_info_buffer = deque(chain.from_iterable(infos for infos, _ in every))
+        self.ep_success_buffer = deque(chain.from_iterable(successes for _, successes in every))
+        super().dump_logs(iteration)
+        self.ep_info_buffer, self.ep_success_buffer = own
 
     def collect_rollouts(
         self,
@@ -143,10 +158,14 @@ class TokenCollector(OnPolicyAlgorithm):
         after_cuts = 0.0 if self.whole_episodes else self.gamma
         paid: list[NDArray[np.float32]] = []
         goes_on = True
-        with self.policy.backbone.keeping_conversions():
-            while goes_on and not ending.over:
-                step = rollout.step()
-                self.num_timesteps += len(step.rows)
+        with self.policy.backbone.keeping_conversions(), self._giving_up_what_is_ahead(rollout):
+            while goes_on and (rollout.unsettled or not ending.over):
+                while rollout.writes_on and not ending.over:
+                    enough = ending.take(rollout.write())
+                    if enough.any() and not ending.over:
+                        rollout.leave_out(enough)
+                step = rollout.settle()
+                self.num_timesteps += len(step.rows) * self.processes.count
                 # Callbacks look for SB3's local variables.
                 n_steps, new_obs, rewards = len(paid), step.new_observations, step.rewards
                 dones, infos, rows = step.dones, step.infos, step.rows
@@ -157,12 +176,9 @@ class TokenCollector(OnPolicyAlgorithm):
                 rollout_buffer.add_step(step, self._last_episode_starts, after_cuts)
                 self._last_obs, self._last_episode_starts = dict(new_obs), dones
                 paid.append(rewards)
-                enough = ending.take(dones)
-                if enough.any() and not ending.over:
-                    rollout.leave_out(enough)
             last_values = rollout.values(np.logical_not(dones) & (n_episodes is None))
         rollout_buffer.trim()
-        goes_on = self._meet(first, goes_on)
+        goes_on = self._meet(callback, first, goes_on)
         seconds = time.perf_counter() - started
         speed = (self.num_timesteps - first) / seconds
         self.logger.record("time/rollout_tokens_per_second", speed)
@@ -176,19 +192,35 @@ class TokenCollector(OnPolicyAlgorithm):
         callback.on_rollout_end()
         return True
 
-    def _meet(self, first: int, goes_on: bool) -> bool:
-        """Count the tokens and episodes of all processes.
+    def _meet(self, callback: BaseCallback, first: int, goes_on: bool) -> bool:
+        """Count the tokens of all processes; until then this one took the others' for as many.
 
         Args:
+            callback: Learns of it, with all that are in it.
             first: Tokens that all had written before this rollout.
             goes_on: Whether this one's callbacks go on.
 
         Returns:
             Whether all go on.
         """
-        counts = self.processes.gather((self.num_timesteps - first, goes_on))
+        counts = self.processes.gather((int(self.rollout_buffer.written.sum()), goes_on))
         self.num_timesteps = first + sum(written for written, _ in counts)
+        to_tell: list[Any] = [callback]
+        while to_tell:
+            each = to_tell.pop()
+            if isinstance(each, BaseCallback):
+                each.num_timesteps = self.num_timesteps
+                to_tell += [*getattr(each, "callbacks", ()), getattr(each, "callback", None)]
         return all(each for _, each in counts)
+
+    @contextmanager
+    def _giving_up_what_is_ahead(self, rollout: Rollout) -> Iterator[None]:
+        """If a rollout is stopped while texts are ahead of their rewards, begin anew next time."""
+        try:
+            yield
+        finally:
+            if rollout.unsettled:
+                self._last_obs = None
 
     def _now(self, value: float | Schedule) -> float:
         """What a number, or a schedule of the remaining progress, is by now."""

@@ -34,6 +34,7 @@ class Settings(TypedDict, total=False):
     sft_data: Demonstrations | None
     micro_batch_tokens: int
     logits_budget: int
+    shard: bool
     stats_window_size: int
     tensorboard_log: str | None
     policy_kwargs: dict[str, Any] | None

@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -20,7 +20,8 @@ from agents.algorithms.collect import TokenCollector
 from agents.algorithms.logs import log_update
 from agents.algorithms.settings import wants_texts
 from agents.algorithms.token_batch import TokenBatch, TokenSums
-from agents.buffer import Segment
+from agents.buffer import Segment, TokenRolloutBuffer
+from agents.distributed.launcher import launcher_shards
 from agents.distributed.learner import Learner, Piece
 from agents.health.causes import in_update
 from agents.losses import approximate_kl, normalized, value_loss
@@ -59,8 +60,10 @@ class TokenLearner(TokenCollector):
     n_epochs: int
     normalize_advantage: bool
     target_kl: float | None
+    shard: bool
     sft_coef: float
     sft_data: Demonstrations | None
+    learner: Learner
     ent_coef: float | Schedule  # type: ignore[assignment]  # SB3 knows numbers only
 
     averages_over: ClassVar[Literal["tokens", "texts"]] = "tokens"
@@ -76,7 +79,17 @@ class TokenLearner(TokenCollector):
 
     def _setup_model(self) -> None:
         super()._setup_model()
-        self._learner = Learner(self.policy, self.processes)
+        shards = self.shard or launcher_shards()
+        self.learner = Learner(self.policy, self.processes, shards=shards)
+
+    def collect_rollouts(self, *arguments: Any, **options: Any) -> bool:
+        """Write texts; see SB3."""
+        with self.learner.gathered():
+            return super().collect_rollouts(*arguments, **options)
+
+    def _score_again(self, buffer: TokenRolloutBuffer) -> None:
+        with self.learner.gathered_reference():
+            super()._score_again(buffer)
 
     def train(self) -> None:
         """Learn from the rollout; see SB3."""
@@ -96,7 +109,7 @@ class TokenLearner(TokenCollector):
                 batch = gradients
                 first = first if first.count else batch
                 passes[-1] += batch
-                norm = self._learner.clip_gradients(self.max_grad_norm)
+                norm = self.learner.clip_gradients(self.max_grad_norm)
                 self._check_step(segments, batch, norm)
                 if self.target_kl is not None:
                     goes_on = batch.mean()["approx_kl"] <= 1.5 * self.target_kl
@@ -164,7 +177,7 @@ class TokenLearner(TokenCollector):
         if imitation is not None:
             pieces = imitation.pieces + pieces
         self.policy.optimizer.zero_grad()
-        self._learner.add_up(pieces)
+        self.learner.add_up(pieces)
         if imitation is not None:
             self.logger.record_mean("loss/sft_avg", sum(self.processes.gather(imitation.mean)))
         return sum(mini_batch.sums, TokenSums()).over(self.processes, num_tokens)
@@ -231,4 +244,5 @@ class TokenLearner(TokenCollector):
         if not (math.isfinite(loss) and math.isfinite(gradient)):
             self.policy.optimizer.zero_grad()
             read = segments or self.rollout_buffer.segments[:1]
-            raise in_update(self, read, loss / batch.count, gradient)
+            with self.learner.gathered():
+                raise in_update(self, read, loss / batch.count, gradient)

@@ -20,6 +20,7 @@ from agents.checkpointing.environment import (
 )
 from agents.checkpointing.tree import load_tree, save_tree
 from agents.distributed.processes import processes_of
+from agents.distributed.whole import load_whole, whole
 from agents.weights import load_weights, save_weights
 
 WEIGHTS = "policy.safetensors"
@@ -88,7 +89,7 @@ def save_checkpoint(
         "format": FORMAT,
         "algorithm": type(algorithm).__name__,
         "counters": {n: getattr(algorithm, n) for n in _COUNTERS if _is_number(algorithm, n)},
-        "optimizer": optimizer.state_dict(),
+        "optimizer": whole(optimizer.state_dict(), processes.is_first),
         "logged": None if logger is None else _pending(logger),
         "processes": processes.gather(_own_state(algorithm, parts or {})),
     }
@@ -155,7 +156,7 @@ def _load(
     algorithm: BaseAlgorithm, state: Mapping[str, Any], parts: Mapping[str, Stateful]
 ) -> None:
     optimizer: Any = algorithm.policy.optimizer
-    optimizer.load_state_dict(state["optimizer"])
+    load_whole(optimizer, state["optimizer"])
     for name in _COUNTERS:
         if name in state["counters"]:
             setattr(algorithm, name, state["counters"][name])

@@ -4,42 +4,85 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
 
-from agents.distributed.processes import Processes
+from agents.distributed.processes import Processes, processes_of
+from agents.distributed.root import Root
+from agents.distributed.sharding import Sharded
+from agents.distributed.whole import whole
 
 Piece: TypeAlias = Callable[[float], Tensor]
 """Reads some texts, and returns what they add to a loss, times the number that it is given."""
 
 
-class _Reads(nn.Module):
-    """Has a network as a part, and for its forward whatever reads that network.
-
-    DistributedDataParallel and FSDP2 act where a module's forward is called.
-    """
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, piece: Piece, weight: float) -> Tensor:
-        return piece(weight)
-
-
 class Learner:
     """Adds up the gradients of one network over many texts, and over all processes.
 
+    Each process holds all of the network (DistributedDataParallel), or a part of every tensor
+    (FSDP2). One process alone has neither.
+
     Args:
-        network: What is trained.
+        network: What is trained; the same in all processes.
         processes: Who trains it.
+        shards: Whether each process is to hold a part; for several.
     """
 
-    def __init__(self, network: nn.Module, processes: Processes) -> None:
+    def __init__(self, network: nn.Module, processes: Processes, *, shards: bool = False) -> None:
+        self._network = network
         self._processes = processes
-        self._module: nn.Module = _Reads(network)
+        self._root: nn.Module = Root(network)
+        self.shards = shards and processes.count > 1
+        self._sharded: Sharded | None = None
+        self._reference: Sharded | None = None
+
+    def begin(self, optimizer: Optimizer, reference: nn.Module | None = None) -> None:
+        """Take a network apart that is to be sharded, once; it may have been loaded before.
+
+        Args:
+            optimizer: Of the network.
+            reference: Another network, which is not trained.
+        """
+        if not self.shards or self._sharded is not None:
+            return
+        device = next(self._network.parameters()).device
+        mesh = init_device_mesh(device.type, (self._processes.count,))
+        if reference is not None and next(reference.parameters(), None) is not None:
+            self._reference = Sharded(reference, mesh)
+        self._sharded = Sharded(self._network, mesh, optimizer)
+        self._root = self._sharded.root
+
+    def gathered(self) -> AbstractContextManager[None]:
+        """Have the network whole on each process, which all enter, to be read by each alone."""
+        return nullcontext() if self._sharded is None else self._sharded.gathered()
+
+    def gathered_reference(self) -> AbstractContextManager[None]:
+        """Have the reference whole, as `gathered` has the network."""
+        return nullcontext() if self._reference is None else self._reference.gathered()
+
+    def whole(self) -> Any:
+        """The network; of one that is sharded a copy that is not, on the CPU of the first process.
+
+        All processes call it. Of a sharded one the others get None.
+        """
+        if self._sharded is None:
+            return self._network
+        return self._sharded.plain_copy(self._processes.is_first)
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether this process holds a part only."""
+        return self._sharded is not None
+
+    def whole_reference(self) -> Any:
+        """The reference as it was before it was sharded, as `whole` gives the network, or None."""
+        if self._reference is None:
+            return None
+        return self._reference.plain_copy(self._processes.is_first)
 
     def add_up(self, pieces: Sequence[Piece]) -> None:
         """Put the gradient of the sum of losses, over all processes, into the parameters.
@@ -50,15 +93,19 @@ class Learner:
         Args:
             pieces: The losses, one at least; the last of them has to do with the whole network.
         """
-        if self._processes.count > 1 and isinstance(self._module, _Reads):
-            self._module = self._shared(pieces[-1])
+        if self._processes.count > 1 and not self.is_sharded and isinstance(self._root, Root):
+            self._root = self._shared(pieces[-1])
         count = max(self._processes.gather(len(pieces)))
         for index in range(count):
             piece, weight = (pieces[index], 1.0) if index < len(pieces) else (pieces[-1], 0.0)
-            with nullcontext() if index == count - 1 else self._not_shared():
-                # What is shared is the mean over processes.
-                loss = self._module(piece, weight * self._processes.count)
-                loss.backward()
+            with nullcontext() if index == count - 1 else self._kept():
+                # What comes out is the mean over processes.
+                self._root(piece, weight * self._processes.count).backward()
+
+    def clip_gradients(self, largest: float) -> Tensor:
+        """Make all gradients together at most so large; their norm before that, a scalar."""
+        norm: Tensor = whole(nn.utils.clip_grad_norm_(self._root.parameters(), largest))
+        return norm
 
     def _shared(self, piece: Piece) -> DistributedDataParallel:
         """The network, with gradients that all processes share.
@@ -70,24 +117,28 @@ class Learner:
         Args:
             piece: Of a loss.
         """
-        self._module(piece, 0.0).backward()
-        trained = {n: p for n, p in self._module.named_parameters() if p.requires_grad}
+        self._root(piece, 0.0).backward()
+        trained = {n: p for n, p in self._root.named_parameters() if p.requires_grad}
         unused = any(p.grad is None or "expert" in name for name, p in trained.items())
         for parameter in trained.values():
             parameter.grad = None
-        unused = self._processes.any(unused)
         return DistributedDataParallel(
-            self._module,
+            self._root,
             init_sync=False,
             forward_sync_buffers=False,
-            find_unused_parameters=unused,
+            find_unused_parameters=self._processes.any(unused),
         )
 
-    def clip_gradients(self, largest: float) -> Tensor:
-        """Make all gradients together at most so large; their norm before that, a scalar."""
-        return nn.utils.clip_grad_norm_(self._module.parameters(), largest)
+    def _kept(self) -> AbstractContextManager[None]:
+        """Keep gradients to oneself, until those of all pieces are there.
 
-    def _not_shared(self) -> AbstractContextManager[None]:
-        """Keep gradients to oneself, until those of all pieces are there."""
-        module = self._module
-        return module.no_sync() if isinstance(module, DistributedDataParallel) else nullcontext()
+        Of a sharded network no process has room for whole gradients: they are sent at once.
+        """
+        root = self._root
+        return root.no_sync() if isinstance(root, DistributedDataParallel) else nullcontext()
+
+
+def learner_of(algorithm: Any) -> Learner:
+    """What makes an algorithm's gradients; one of Stable-Baselines3 makes them itself, alone."""
+    learner: Learner | None = getattr(algorithm, "learner", None)
+    return Learner(algorithm.policy, processes_of(algorithm)) if learner is None else learner

@@ -18,6 +18,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from agents import GRPO, RLOO, Demonstrations, Reinforce, TokenA2C, TokenPPO, TransformerPolicy
 from agents import make_sb3_vec_env as make
+from agents.distributed.whole import whole
 from agents.weights import trained_weights
 from textgym.tokenizer import BUILTIN, Tokenizer
 
@@ -37,6 +38,9 @@ VARIANTS: dict[str, tuple[Any, dict[str, Any]]] = {
     "ppo, stopped": (TokenPPO, {**PPO, "target_kl": 1e-4}),
     "ppo, adapters": (TokenPPO, {**PPO, "lora": {"r": 4}}),
     "ppo, imitating": (TokenPPO, {**PPO, "sft_coef": 0.5}),
+    "ppo, sharded": (TokenPPO, {**PPO, "shard": True, "micro_batch_tokens": 40}),
+    "ppo, sharded adapters": (TokenPPO, {**PPO, "shard": True, "lora": {"r": 4}}),
+    "ppo, sharded, imitating": (TokenPPO, {**PPO, "shard": True, "sft_coef": 0.5}),
     "a2c": (TokenA2C, {"n_steps": 6, "kl_coef": 0.1}),
     "reinforce": (Reinforce, {"kl_coef": 0.1, "target_kl_ref": 1.0}),
     "grpo": (GRPO, {**GROUPS, "batch_size": 8, "n_epochs": 2}),
@@ -125,6 +129,7 @@ def take_over(algorithm: Any, rollout: dict[str, Any], rows: slice) -> None:
 def learned(algorithm: Any) -> dict[str, Any]:
     """Learn from the rollout; the weights and what is logged."""
     before = flat(algorithm)
+    algorithm.learner.begin(algorithm.policy.optimizer, algorithm.reference)
     algorithm.train()
     logged = {n: float(v) for n, v in algorithm.logger.name_to_value.items() if "time/" not in n}
     gradient_norm = float((flat(algorithm) - before).norm())
@@ -133,7 +138,7 @@ def learned(algorithm: Any) -> dict[str, Any]:
 
 def flat(algorithm: Any) -> torch.Tensor:
     """All weights that are trained, in one."""
-    weights = trained_weights(algorithm.policy).values()
+    weights = whole(trained_weights(algorithm.policy)).values()
     return torch.cat([weight.reshape(-1) for weight in weights]).clone()
 
 

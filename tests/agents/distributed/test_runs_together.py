@@ -78,7 +78,10 @@ def figures(run: Path) -> list[dict[str, str]]:
     ]
 
 
-@pytest.mark.parametrize("settings", [PPO, GRPO], ids=["ppo", "grpo with adapters"])
+SHARDED = {**PPO, "shard": True, "kl_coef": 0.1}
+
+
+@pytest.mark.parametrize("settings", [PPO, GRPO, SHARDED], ids=["ppo", "adapters", "sharded"])
 def test_it_goes_on_as_if_none_had_been_killed(settings, model, tmp_path):
     told = run("killed", {"model": model, **settings}, tmp_path, 2)
     # Who is left ends by itself, without a launcher that sees to it.
@@ -102,9 +105,10 @@ def test_only_the_first_process_speaks(model, tmp_path):
     assert len({record["prompt"] for record in before}) == len(before) == 5
 
 
-def test_it_goes_on_with_another_number_of_processes(model, tmp_path):
+@pytest.mark.parametrize("settings", [PPO, {**SHARDED, "lora_rank": 2}], ids=["whole", "sharded"])
+def test_it_goes_on_with_another_number_of_processes(settings, model, tmp_path):
     counts = [1, 3, 2]
-    told = run("resized", {"model": model, **PPO, "total_timesteps": 1_296}, tmp_path, counts)
+    told = run("resized", {"model": model, **settings, "total_timesteps": 1_296}, tmp_path, counts)
     steps = [48 * count for count in counts]  # of a rollout
     parts = [432, 864, 1_296]
     ends = []
