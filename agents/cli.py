@@ -13,9 +13,10 @@ from rich.padding import Padding
 from rich.table import Table
 
 import textgym
+from agents.distributed.launcher import launched
 from agents.interrupts import Stopped
 from textgym import models, rewards, tasks
-from textgym.extras import MissingExtra
+from textgym.extras import MissingExtra, require
 from textgym.registry import did_you_mean
 from textgym.shell import pip_install, program
 
@@ -30,6 +31,19 @@ def train(arguments: list[str]) -> None:
     from agents.train import train as run
 
     config, resumed = run_options(RunConfig, "train", arguments, RunDirectory.check_resumable)
+    run(config, resume=resumed)
+
+
+def tune(arguments: list[str]) -> None:
+    """Search among the settings of train for those that learn best, here or on a cluster."""
+    for module in ("ray", "optuna"):
+        require(module, extra="ray", wanted_by=f"{program()} tune")
+    from agents.run_options import run_options
+    from agents.tuning.config import TuneConfig
+    from agents.tuning.sweep import check_resumable
+    from agents.tuning.sweep import tune as run
+
+    config, resumed = run_options(TuneConfig, "tune", arguments, check_resumable)
     run(config, resume=resumed)
 
 
@@ -90,6 +104,16 @@ def rate(arguments: list[str]) -> None:
     from textgym.ratings import serve
 
     tyro.cli(serve, prog=f"{program()} rate", args=arguments)
+
+
+def serve(arguments: list[str]) -> None:
+    """Score texts for training runs on other machines."""
+    import tyro
+
+    from agents.serve import ServeConfig
+    from agents.serve import serve as run
+
+    run(tyro.cli(ServeConfig, prog=f"{program()} serve", args=arguments))
 
 
 def pretrain(arguments: list[str]) -> None:
@@ -220,6 +244,7 @@ DOCUMENTATION: dict[str, Callable[[str], str]] = {
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "train": train,
+    "tune": tune,
     "report": report,
     "sft": sft,
     "eval": evaluate,
@@ -227,12 +252,16 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "prompts": prompts,
     "score": score,
     "rate": rate,
+    "serve": serve,
     "list": list_names,
     "train-reward": train_reward,
     "pretrain": pretrain,
     "run": run,
 }
 
+
+TOGETHER = ("train",)
+"""The commands that processes of a launcher carry out together."""
 
 OURS = ("agents", "textgym")
 """The packages of which nothing can be missing once they are installed."""
@@ -248,33 +277,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"textgym {textgym.__version__}")
         return 0
     name, *rest = arguments
-    if name not in COMMANDS:
-        _complain(f"textgym: no command {name!r}; {did_you_mean(name, COMMANDS)}.")
+    refused = _refused(name)
+    if refused is not None:
+        _complain(refused)
         return 2
     # "module:function" rewards may stand in the directory where the command is given.
     sys.path.insert(0, os.getcwd())
+    who = f"textgym {name}" + (f" in process {os.environ['RANK']}" if launched() else "")
     try:
         COMMANDS[name](rest)
     except BrokenPipeError:  # the reader has seen enough: textgym list | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except MissingExtra as error:
-        _complain(f"textgym {name}: {error}")
+        _complain(f"{who}: {error}")
         return 1
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] in OURS:  # a file of this package is gone
             raise
         cure = pip_install("'textgym[all]'")
-        _complain(f"textgym {name} needs {error.name}, which is not installed: {cure}")
+        _complain(f"{who} needs {error.name}, which is not installed: {cure}")
         return 1
     except (ValueError, TypeError, OSError, FloatingPointError, textgym.RewardError) as error:
         # What a person can mend: the message says how. Anything else shows its traceback.
-        _complain(f"textgym {name}: {error}")
+        _complain(f"{who}: {error}")
         return 1
     except KeyboardInterrupt as error:
         _end_line(error)
         return 130
     return 0
+
+
+def _refused(name: str) -> str | None:
+    """Why there is no such command to run here; None if there is."""
+    if name not in COMMANDS:
+        return f"textgym: no command {name!r}; {did_you_mean(name, COMMANDS)}."
+    if launched() and name not in TOGETHER:
+        return (
+            f"textgym {name} runs in one process, and a launcher began several; call it without "
+            f"torchrun or accelerate launch. {' and '.join(TOGETHER)} can run in several."
+        )
+    return None
 
 
 def _end_line(error: KeyboardInterrupt) -> None:

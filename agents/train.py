@@ -25,6 +25,7 @@ from agents.checkpointing.room import bytes_of_run, check_room
 from agents.config import RunConfig
 from agents.devices import known_device
 from agents.distributed.learner import learner_of
+from agents.distributed.launcher import launched_alone
 from agents.distributed.processes import join
 from agents.episodes import Episode
 from agents.evaluation import episodes
@@ -55,6 +56,11 @@ from agents.weights import load_weights
 from agents.wording import prompts_in_words, say
 from textgym.process import TextProcess
 from textgym.shell import program
+
+_LAUNCHED_ALONE = (
+    "accelerate was asked for several processes and began one, as it does without GPUs. On CPUs add "
+    "--multi_gpu (it means: by torch.distributed), or take torchrun --nproc-per-node."
+)
 
 _PICTURES = 50
 """How often a run shows samples to the loggers that take pictures, at most."""
@@ -170,6 +176,8 @@ class _Training:
         if is_first:
             check_room(run.path, bytes_of_run(self.policy, config.keep_checkpoints))
         say(self.chat, introduction(config, self.policy, self.process))
+        if launched_alone():
+            say(self.console, f"Warning. {_LAUNCHED_ALONE}", "yellow")
         prompts = prompts_in_words(self.process.format.is_chat)
         say(self.chat, f"Prompts are {prompts}. Writing to", whole=str(run.path))
         if resume and run.start.is_file():
@@ -391,7 +399,8 @@ class _Training:
         if written != saved:
             what = f"Stopped after {written:,} tokens; the newest checkpoint is after {saved:,}."
         again = f"{program()} train --resume {shlex.quote(str(self.run.path))}"
-        say(self.console, f"{what} Go on:", whole=again)
+        launcher = " (by its launcher)" if self.processes.count > 1 else ""
+        say(self.console, f"{what} Go on{launcher}:", whole=again)
         return True
 
 

@@ -12,6 +12,15 @@ def launched() -> bool:
     return all(name in os.environ for name in _TOLD) and int(os.environ["WORLD_SIZE"]) > 1
 
 
+def launched_alone() -> bool:
+    """Whether `accelerate launch` was asked for several processes and began one, this one.
+
+    So it does on a machine without accelerators, unless it is told `--multi_gpu`.
+    """
+    by_accelerate = "ACCELERATE_MIXED_PRECISION" in os.environ
+    return by_accelerate and "MASTER_PORT" in os.environ and "WORLD_SIZE" not in os.environ
+
+
 def launcher_shards() -> bool:
     """Whether `accelerate launch --use_fsdp` asked for a model in parts, one on each process."""
     return os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"

@@ -11,7 +11,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from agents.distributed.processes import Processes, processes_of
+from agents.distributed.processes import Processes, noticing_who_left, processes_of
 from agents.distributed.root import Root
 from agents.distributed.sharding import Sharded
 from agents.distributed.whole import whole
@@ -98,7 +98,8 @@ class Learner:
         count = max(self._processes.gather(len(pieces)))
         for index in range(count):
             piece, weight = (pieces[index], 1.0) if index < len(pieces) else (pieces[-1], 0.0)
-            with nullcontext() if index == count - 1 else self._kept():
+            kept = nullcontext() if index == count - 1 else self._kept()
+            with kept, noticing_who_left():
                 # What comes out is the mean over processes.
                 self._root(piece, weight * self._processes.count).backward()
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
 from typing import Any, TypeVar
@@ -51,7 +52,8 @@ class Processes:
             return [value]
         from accelerate.utils import gather_object
 
-        gathered: list[T] = gather_object([value])
+        with noticing_who_left():
+            gathered: list[T] = gather_object([value])
         return gathered
 
     def wait(self) -> None:
@@ -84,7 +86,8 @@ class Processes:
         if self.count == 1:
             return numbers
         total = numbers.clone()
-        distributed.all_reduce(total)
+        with noticing_who_left():
+            distributed.all_reduce(total)
         return total
 
     def share(self, module: nn.Module) -> None:
@@ -98,6 +101,24 @@ class Processes:
         if self.is_first:
             return seed
         return int(np.random.SeedSequence((seed, self.index)).generate_state(1)[0])
+
+
+@contextmanager
+def noticing_who_left() -> Iterator[None]:
+    """Say so if another process has ended while this one waited for it.
+
+    Raises:
+        ConnectionError: If one has; why is to be read in what it said itself.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, distributed.DistError) and "gloo" not in str(error):
+            raise
+        raise ConnectionError(
+            "another of the processes that train together has ended, and this one with it; what "
+            "that one said is the reason."
+        ) from error
 
 
 def processes_of(algorithm: Any) -> Processes:
