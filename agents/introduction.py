@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.text import Text
 
 from agents.config import RunConfig
+from agents.distributed.launcher import launcher_shards
 from agents.distributed.processes import join
 from agents.language_policy import LanguagePolicy
 from agents.recurrent.make import backbone_in_words
@@ -31,7 +32,8 @@ def introduction(config: RunConfig, policy: LanguagePolicy, process: TextProcess
         model = backbone_in_words(config.backbone, config.tokenizer or config.model)
     count, where = join(config.device).count, f"on {policy.device}"
     if count > 1:
-        where = f"in {count} processes {where}"
+        parts = ", each with a part" if config.shard or launcher_shards() else ""
+        where = f"in {count} processes {where}{parts}"
     reward = rewards_in_words(process.reward.current_weights)
     return Text.assemble(
         (config.algo.upper(), "bold"),

@@ -14,7 +14,6 @@ from rich.console import Console
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 
-from agents.algorithms.by_name import ALGORITHMS
 from agents.algorithms.collect import TokenCollector
 from agents.build import build_algorithm
 from agents.candidates import find
@@ -24,9 +23,10 @@ from agents.checkpointing.checkpoints import tokens_of
 from agents.checkpointing.room import bytes_of_run, check_room
 from agents.config import RunConfig
 from agents.devices import known_device
+from agents.distributed.launcher import ALONE, launched_alone
 from agents.distributed.learner import learner_of
-from agents.distributed.launcher import launched_alone
 from agents.distributed.processes import join
+from agents.distributed.run_settings import check_together
 from agents.episodes import Episode
 from agents.evaluation import episodes
 from agents.health import Diverged, symptoms
@@ -56,11 +56,6 @@ from agents.weights import load_weights
 from agents.wording import prompts_in_words, say
 from textgym.process import TextProcess
 from textgym.shell import program
-
-_LAUNCHED_ALONE = (
-    "accelerate was asked for several processes and began one, as it does without GPUs. On CPUs add "
-    "--multi_gpu (it means: by torch.distributed), or take torchrun --nproc-per-node."
-)
 
 _PICTURES = 50
 """How often a run shows samples to the loggers that take pictures, at most."""
@@ -110,12 +105,7 @@ def train(
             run.check_resumable()
         else:
             run.check_new()
-    if processes.count > 1 and not config.algorithm.learns_together:
-        together = [name for name, named in ALGORITHMS.items() if named.learns_together]
-        raise ValueError(
-            f"--algo {config.algo} trains in one process, and a launcher began {processes.count}. "
-            f"Call it without torchrun or accelerate launch, or take {', '.join(together)}."
-        )
+    check_together(config, processes.count)
     check_loggers(config.loggers)
     known_device(config.device)  # SB3 would take the CPU without a word
     config = replace(
@@ -177,7 +167,7 @@ class _Training:
             check_room(run.path, bytes_of_run(self.policy, config.keep_checkpoints))
         say(self.chat, introduction(config, self.policy, self.process))
         if launched_alone():
-            say(self.console, f"Warning. {_LAUNCHED_ALONE}", "yellow")
+            say(self.console, f"Warning. {ALONE}", "yellow")
         prompts = prompts_in_words(self.process.format.is_chat)
         say(self.chat, f"Prompts are {prompts}. Writing to", whole=str(run.path))
         if resume and run.start.is_file():

@@ -18,23 +18,24 @@ def random_state(space: spaces.Space[Any]) -> dict[str, Any]:
         space: The actions, of which Q-learning draws some by chance.
     """
     name, keys, *rest = np.random.get_state(legacy=True)
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    # Of this process's GPU alone: to ask the others would put something on each of them.
+    cuda = [torch.cuda.get_rng_state()] if torch.cuda.is_available() else []
     return {
         "python": random.getstate(),
         "numpy": (name, [int(key) for key in keys], *rest),
         "torch": torch.get_rng_state(),
-        "cuda": list(cuda),
+        "cuda": cuda,
         "space": space.np_random.bit_generator.state,
     }
 
 
 def load_random_state(state: Mapping[str, Any], space: spaces.Space[Any]) -> None:
-    """Let all of them go on from such a state; of GPUs those that there are."""
+    """Let all of them go on from such a state; a GPU's if there was one, and there is."""
     random.setstate(state["python"])
     name, keys, *rest = state["numpy"]
     np.random.set_state((name, np.array(keys, np.uint32), *rest))
     torch.set_rng_state(state["torch"])
     if torch.cuda.is_available():
-        for device, cuda in enumerate(state["cuda"][: torch.cuda.device_count()]):
-            torch.cuda.set_rng_state(cuda, device)
+        for cuda in state["cuda"]:
+            torch.cuda.set_rng_state(cuda)
     space.np_random.bit_generator.state = state["space"]

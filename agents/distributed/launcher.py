@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import os
 
+ALONE = (
+    "accelerate was asked for several processes and began one, as it does without GPUs. On CPUs "
+    "add --multi_gpu (it means: by torch.distributed), or take torchrun --nproc-per-node."
+)
+"""What is said to who is `launched_alone`."""
+
 _TOLD = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
