@@ -13,6 +13,8 @@ ROOT = Path(__file__).parents[1]
 MODULES = {
     "textgym": (
         "rewards",
+        "rewards.wire",
+        "rewards.serving",
         "tasks",
         "checks",
         "rendering",
@@ -32,7 +34,12 @@ MODULES = {
         "log_probs",
         "schedules",
         "sampling",
+        "distributed.processes",
+        "distributed.learner",
         "train",
+        "tuning.config",
+        "tuning.sweep",
+        "ray_cluster",
         "evaluation",
         "watching",
         "loggers",

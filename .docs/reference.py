@@ -25,6 +25,7 @@ BEGINNING = "agents.run_options.Beginning"
 
 SETTINGS = {
     "train": (BEGINNING, "agents.config.RunConfig"),
+    "tune": (BEGINNING, "agents.tuning.config.TuneConfig"),
     "report": ("agents.reporting.command.ReportConfig",),
     "sft": (BEGINNING, "agents.supervised.config.SFTConfig"),
     "eval": ("agents.judging.config.EvalConfig",),
@@ -32,6 +33,7 @@ SETTINGS = {
     "prompts": ("agents.prompt_search.PromptsConfig",),
     "score": ("agents.score.ScoreConfig",),
     "rate": ("textgym.ratings.server.serve",),
+    "serve": ("agents.serve.ServeConfig",),
     "list": (),
     "train-reward": ("agents.reward_training.RewardTrainingConfig",),
     "pretrain": ("agents.pretraining.config.PretrainConfig",),
@@ -224,7 +226,7 @@ def _kind(annotation: str) -> str:
     """What is typed behind an option, of its annotation: `INT`, `a | b`, `TEXT ...`."""
     if "Positional" in annotation:
         return "positional"
-    metavar = re.search(r"metavar=['\"](\w+)['\"]", annotation)
+    metavar = re.search(r"metavar=['\"]([\w:=]+)['\"]", annotation)
     if metavar is not None:
         return metavar[1]
     bare = annotation.replace(" | None", "")

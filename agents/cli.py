@@ -36,6 +36,8 @@ def train(arguments: list[str]) -> None:
 
 def tune(arguments: list[str]) -> None:
     """Search among the settings of train for those that learn best, here or on a cluster."""
+    import agents.tuning  # noqa: F401  # before Ray, which it makes quiet
+
     for module in ("ray", "optuna"):
         require(module, extra="ray", wanted_by=f"{program()} tune")
     from agents.run_options import run_options

@@ -80,8 +80,13 @@ def check_settings(config: RunConfig) -> None:
 
 def foreign_settings(config: RunConfig) -> list[str]:
     """Settings of other algorithms, which this one does not take."""
+    return foreign_to(config.algo)
+
+
+def foreign_to(algo: str) -> list[str]:
+    """Settings that an algorithm of this name does not take, and others do."""
     every = frozenset().union(*(named.settings for named in ALGORITHMS.values()))
-    return sorted(every - config.algorithm.settings)
+    return sorted(every - ALGORITHMS[algo].settings)
 
 
 def _check_numbers(config: RunConfig) -> None:

@@ -281,7 +281,8 @@ def _check_pretrain(config: PretrainConfig) -> None:
     split_documents(read_corpus(config.corpus), config.validation_fraction, config.seed)
 
 
-def _check_train(config: RunConfig) -> None:
+def check_train(config: RunConfig) -> None:
+    """Raise if a training could not begin: for want of its task, its reward or its texts."""
     task = tasks.make(config.task)
     if config.sft_corpus:
         read_corpus(config.sft_corpus)
@@ -334,7 +335,7 @@ _STAGES: dict[str, _Command] = {
         PretrainConfig, _check_pretrain, _pretrain, _pretrained, FREE_IN_PRETRAINING
     ),
     "sft": _Command(SFTConfig, check_texts, _sft, _supervised, FREE_TO_CHANGE["sft"]),
-    "train": _Command(RunConfig, _check_train, _train, _trained, FREE_TO_CHANGE["train"]),
+    "train": _Command(RunConfig, check_train, _train, _trained, FREE_TO_CHANGE["train"]),
 }
 
 

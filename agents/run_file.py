@@ -27,6 +27,18 @@ Config = TypeVar("Config")
 FREE_TO_CHANGE = {
     "train": ("total_timesteps", "device", "loggers", "quiet"),
     "sft": ("device",),
+    "tune": (
+        "address",
+        "at_once",
+        "cpus_per_trial",
+        "device",
+        "gpus_per_trial",
+        "loggers",
+        "prune",
+        "quiet",
+        "retries",
+        "trials",
+    ),
 }
 """Settings that may be others when a run of a command goes on."""
 

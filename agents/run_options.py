@@ -24,7 +24,8 @@ class Beginning:
 
     resume: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Go on with the run in this directory, which was stopped, with its own settings. Beside it
-    only --device is taken, and for train --total-timesteps, --loggers and --quiet."""
+    only --device is taken; for train --total-timesteps, --loggers and --quiet; and for tune
+    --trials, and what says where and how trials run."""
     config: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Begin a new run with the settings of another one, from its config.yaml; what is given
     beside it comes first."""

@@ -135,6 +135,21 @@ def _program(*names: str) -> str:
 
 
 @pytest.fixture(scope="session")
+def local_ray() -> Iterator[str]:
+    """A Ray with two workers, to which this process is connected; its address.
+
+    One for all tests: it takes seconds to start. Workers find the packages of the benchmarks.
+    """
+    import ray
+
+    from agents.ray_cluster import connected
+
+    comparison = Path(__file__).parents[1] / "benchmarks" / "comparison"
+    with connected(num_cpus=2, runtime_env={"py_modules": [str(comparison)]}):
+        yield ray.get_runtime_context().gcs_address
+
+
+@pytest.fixture(scope="session")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Chromium without a window, which can reach nothing but this machine."""
     browser, chromedriver = (

@@ -70,9 +70,9 @@ def test_every_command_and_every_option_is_described() -> None:
 
     for field in fields(RunConfig):
         assert f"`--{field.name.replace('_', '-')}`" in described
-    for command in ("train", "report", "rate", "pretrain"):
+    for command in ("train", "tune", "report", "rate", "pretrain"):
         assert f"## textgym {command} " in described
-    assert described.count("`--resume` DIR") == described.count("`--config` FILE") == 2
+    assert described.count("`--resume` DIR") == described.count("`--config` FILE") == 3
 
 
 def test_every_name_is_described_with_its_docstring() -> None:

@@ -63,11 +63,11 @@ def page(runs: Sequence[Run]) -> str:
         "charts": [chart for section in sections for chart in section["charts"]],
         "sets": [each for run in runs for each in text_sets(run, most)],
     }
-    scripts = [_asset("curves.js"), _asset("texts.js")]
+    scripts = [asset("curves.js"), asset("texts.js")]
     if data["charts"]:
         plotly = (files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
         scripts.insert(0, plotly)
-    template = _ENVIRONMENT.from_string(_asset("page.html"))
+    template = ENVIRONMENT.from_string(asset("page.html"))
     return template.render(
         title=_title(runs),
         reward=printable(reward_in_words(runs[0])),
@@ -76,15 +76,15 @@ def page(runs: Sequence[Run]) -> str:
         sections=sections,
         thinned=MOST_POINTS if max(len(run.progress) for run in runs) > MOST_POINTS else None,
         settings=_settings(runs),
-        style=Markup(_asset("style.css")),
+        style=Markup(asset("style.css")),
         colours={
             name: hex_color(colour)
             for name, colour in (("neg", NEGATIVE), ("neutral", NEUTRAL), ("pos", POSITIVE))
         },
-        data=_embedded(data),
+        data=embedded(data),
         sets=data["sets"],
         scripts=[Markup(script) for script in scripts],
-        policy=_policy(scripts),
+        policy=policy(scripts),
     )
 
 
@@ -266,17 +266,19 @@ def signed(number: float) -> str:
     return rounded(number, "+.3f").replace("-", "−")  # noqa: RUF001  # a minus as wide as the plus
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """A file that pages are made of."""
     return (files("agents.reporting") / "assets" / name).read_text(encoding="utf-8")
 
 
-def _embedded(data: Any) -> Markup:
+def embedded(data: Any) -> Markup:
     """JSON that may stand in a script element: nothing in it ends or begins one."""
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
     return Markup(text.replace("<", "\\u003c").replace("&", "\\u0026"))
 
 
-def _policy(scripts: Sequence[str]) -> str:
+def policy(scripts: Sequence[str]) -> str:
+    """What a page with these scripts lets a browser do: run them, and nothing else."""
     digests = (hashlib.sha256(script.encode()).digest() for script in scripts)
     allowed = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
     return (
@@ -285,8 +287,8 @@ def _policy(scripts: Sequence[str]) -> str:
     )
 
 
-_ENVIRONMENT = Environment(
+ENVIRONMENT = Environment(
     autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
-_ENVIRONMENT.filters["signed"] = signed
-_ENVIRONMENT.filters["words"] = lambda spec: printable(_named(spec))
+ENVIRONMENT.filters["signed"] = signed
+ENVIRONMENT.filters["words"] = lambda spec: printable(_named(spec))

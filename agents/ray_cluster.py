@@ -1,0 +1,128 @@
+"""A Ray to work on: that of a cluster, or one that is started here and ends with the work."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from textgym.extras import require
+
+_PATIENCE = 5.0
+"""Seconds in which an address must answer. Ray itself asks for minutes, and then ends the
+program."""
+
+_CLIENT_PORT = 10001
+
+_TOKEN = (
+    " If the cluster asks for a token, as those of Ray 2.60 do, set RAY_AUTH_MODE=token, and have "
+    "the token of its head in ~/.ray/auth_token; 'ray get-auth-token' shows it there."
+)
+
+# Ray tells a terminal of every worker that dies, in ten lines; who gave it work says so in one.
+# This is read when Ray is imported.
+os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "A worker died or was killed")
+
+
+@contextmanager
+def connected(
+    address: str | None = None,
+    num_cpus: int | None = None,
+    *,
+    runtime_env: Mapping[str, Any] | None = None,
+    wanted_by: str = "this",
+) -> Iterator[None]:
+    """Be connected to a Ray.
+
+    A Ray that this process is connected to already is used as it is, and left alone. One that is
+    started here is quiet: it has no dashboard, reports its use to nobody, and what its workers
+    print stays in its own logs.
+
+    Args:
+        address: Of a cluster: `"auto"` for that of this machine, `"host:6379"`, or
+            `"ray://host:10001"` from a machine that is no part of it. None starts a Ray here,
+            whatever RAY_ADDRESS says.
+        num_cpus: CPUs of one that is started here; None for all that there are.
+        runtime_env: What workers need, as `ray.init` takes it.
+        wanted_by: What needs Ray, for the error message.
+
+    Raises:
+        ConnectionError: If nothing answers at the address.
+        MissingExtra: If Ray is not installed.
+    """
+    ray = require("ray", extra="ray", wanted_by=wanted_by)
+    if ray.is_initialized():
+        yield
+        return
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if runtime_env is not None:
+        options["runtime_env"] = dict(runtime_env)
+    if address is None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # "local": not the cluster of RAY_ADDRESS.
+        options.update(address="local", num_cpus=num_cpus, include_dashboard=False)
+    else:
+        _check_answers(address)
+        options["address"] = address
+    try:
+        ray.init(**options)
+    except ConnectionError as error:
+        raise ConnectionError(f"no Ray at {address}: {str(error).strip()}.{_TOKEN}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def check_machines(packages: Sequence[str] = ("textgym", "agents")) -> None:
+    """Raise if a machine of the Ray that this process is connected to lacks what work needs.
+
+    Args:
+        packages: What must be installed there.
+
+    Raises:
+        OSError: With the machine, what it lacks, and the cure.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    # Sent by value, since it is inside: it runs where nothing of ours is.
+    def missing() -> list[str]:
+        from importlib.util import find_spec
+
+        return [name for name in packages if find_spec(name) is None]
+
+    cluster: Any = ray
+    answers = {}
+    for node in cluster.nodes():
+        if node["Alive"] and node["Resources"].get("CPU"):
+            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            asked = cluster.remote(num_cpus=0)(missing).options(scheduling_strategy=there)
+            answers[node["NodeManagerHostname"]] = asked.remote()
+    for machine, answer in answers.items():
+        names = cluster.get(answer)
+        if names:
+            raise OSError(
+                f"{machine}, a machine of this Ray, has no {' and no '.join(names)}. Install on "
+                "all of them what is installed here."
+            )
+
+
+def _check_answers(address: str) -> None:
+    """Raise a ConnectionError unless something listens at an address that names a machine."""
+    place = address.removeprefix("ray://")
+    if address == place and ":" not in place:  # "auto", of which Ray itself knows at once
+        return
+    host, _, port = place.partition("/")[0].rpartition(":")
+    if not port.isdigit():
+        host, port = place, str(_CLIENT_PORT)
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
+    except OSError as error:
+        raise ConnectionError(
+            f"nothing answers at {address} ({error}). On the head of a cluster 'ray start --head' "
+            "says its address; without one, leave it out and all runs on this machine."
+        ) from error

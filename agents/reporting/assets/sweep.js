@@ -1,0 +1,43 @@
+"use strict";
+// Draws the charts of a sweep with plotly.js, in the colours of the page, which follow the system.
+(() => {
+  const { charts } = JSON.parse(document.getElementById("data").textContent);
+  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+  function traces(chart) {
+    const several = chart.lines.length > 1;
+    const lines = chart.lines.map((each, i) => ({
+      x: each.x, y: each.y, name: each.name, mode: several ? "lines+markers" : "lines",
+      line: { color: colour(several ? `--series-${i % 6}` : "--muted"), width: several ? 1.6 : 1, shape: several ? "linear" : "hv" },
+      marker: { size: 4 }, hovertemplate: `${each.name} %{y:.4~g}<extra></extra>`,
+    }));
+    const ink = colour("--series-0");
+    const points = {
+      x: chart.points.map((each) => each.x), y: chart.points.map((each) => each.y),
+      text: chart.points.map((each) => each.name), mode: "markers",
+      marker: {
+        size: 9, line: { width: 1.6, color: ink },
+        color: chart.points.map((each) => (each.whole ? ink : colour("--paper"))),
+      },
+      hovertemplate: "%{text}: %{y:.4~g} at %{x}<extra></extra>",
+    };
+    return [...lines, points];
+  }
+
+  function draw(chart) {
+    const axis = { gridcolor: colour("--rule"), zeroline: false, automargin: true, nticks: 6, fixedrange: matchMedia("(pointer: coarse)").matches };
+    const type = chart.log ? "log" : chart.order.length ? "category" : "linear";
+    const order = chart.order.length ? { categoryorder: "array", categoryarray: chart.order } : {};
+    Plotly.react(chart.id, traces(chart), {
+      margin: { l: 36, r: 8, t: 10, b: 28 }, showlegend: false, hovermode: "closest",
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+      font: { family: getComputedStyle(document.body).fontFamily, size: 11, color: colour("--muted") },
+      xaxis: { ...axis, type, ...order, ...(chart.log ? { exponentformat: "e" } : {}) }, yaxis: axis,
+      hoverlabel: { bgcolor: colour("--raised"), bordercolor: colour("--rule"), font: { color: colour("--ink"), size: 12 } },
+    }, { responsive: true, displayModeBar: false });
+  }
+
+  const drawAll = () => charts.forEach(draw);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+  drawAll();
+})();

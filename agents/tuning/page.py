@@ -1,0 +1,145 @@
+"""The page of a sweep: its trials, how each setting bears on the score, and how trials went."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources import files
+from typing import Any
+
+from markupsafe import Markup
+
+from agents.reporting.page import ENVIRONMENT, asset, embedded, policy, signed
+from agents.tuning.config import TuneConfig
+from agents.tuning.space import Choice, Dimension, Range
+from agents.tuning.study import Record, best_of, score_of
+from agents.tuning.view import value_in_words
+
+
+def sweep_page(
+    config: TuneConfig, name: str, records: Sequence[Record], importances: Mapping[str, float]
+) -> str:
+    """The report of a sweep, as HTML that loads nothing.
+
+    Args:
+        config: Its settings.
+        name: What it is called.
+        records: Its trials.
+        importances: How much each setting mattered; empty if that is not known.
+    """
+    best = best_of(records)
+    ordered = sorted(records, key=score_of, reverse=True)
+    charts = list(_charts(config, records)) if any(map(_has_score, records)) else []
+    plotly = (files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
+    scripts = [plotly, asset("sweep.js")] if charts else []
+    return ENVIRONMENT.from_string(asset("sweep.html")).render(
+        title=name,
+        metric=config.metric,
+        names=[dimension.name for dimension in config.space],
+        best=None if best is None else (best.number, signed(score_of(best))),
+        rows=[_row(config, record, record is best) for record in ordered],
+        importances=[(name, f"{part:.0%}") for name, part in importances.items()],
+        charts=charts,
+        style=Markup(asset("style.css")),
+        data=embedded({"charts": charts}),
+        scripts=[Markup(script) for script in scripts],
+        policy=policy(scripts),
+    )
+
+
+def _row(config: TuneConfig, record: Record, is_best: bool) -> dict[str, Any]:
+    outcome = record.outcome
+    return {
+        "number": record.number,
+        "is_best": is_best,
+        "state": "cut" if outcome is None else outcome.state,
+        "values": [value_in_words(record.values.get(d.name, "-")) for d in config.space],
+        "timesteps": 0 if outcome is None else outcome.timesteps,
+        "score": signed(score_of(record)) if _has_score(record) else "-",
+        "tests": [
+            "-" if score is None else signed(score)
+            for score in ((None, None) if outcome is None else (outcome.before, outcome.after))
+        ],
+        "message": "" if outcome is None else outcome.message,
+    }
+
+
+def _charts(config: TuneConfig, records: Sequence[Record]) -> Iterator[dict[str, Any]]:
+    scored = [record for record in records if _has_score(record)]
+    yield {
+        "id": "chart-trials",
+        "title": "Score by trial",
+        "note": "the line is the best so far",
+        "points": [_point(record, record.number) for record in scored],
+        "lines": [_best_so_far(scored)],
+        "log": False,
+        "order": [],
+    }
+    yield {
+        "id": "chart-course",
+        "title": "Score in the course of a trial",
+        "note": "by tokens of training",
+        "points": [],
+        "lines": [
+            {
+                "x": [look * config.look_every for look in record.looks],
+                "y": list(record.looks.values()),
+                "name": f"trial {record.number}",
+            }
+            for record in scored
+        ],
+        "log": False,
+        "order": [],
+    }
+    for dimension in config.space:
+        taken = [record for record in scored if dimension.name in record.values]
+        if taken:
+            yield {
+                "id": f"chart-{dimension.name}",
+                "title": dimension.name,
+                "note": "score by this setting" + _of_part(taken, scored),
+                "points": [
+                    _point(record, _place(dimension, record.values[dimension.name]))
+                    for record in taken
+                ],
+                "lines": [],
+                "log": isinstance(dimension, Range) and dimension.log,
+                "order": [] if isinstance(dimension, Range) else _places(dimension),
+            }
+
+
+def _of_part(taken: Sequence[Record], scored: Sequence[Record]) -> str:
+    return "" if len(taken) == len(scored) else f", in the {len(taken)} trials that take it"
+
+
+def _point(record: Record, x: Any) -> dict[str, Any]:
+    assert record.outcome is not None or record.looks
+    state = "cut" if record.outcome is None else record.outcome.state
+    return {
+        "x": x,
+        "y": score_of(record),
+        "name": f"trial {record.number}",
+        "whole": state == "done",
+    }
+
+
+def _place(dimension: Dimension, value: Any) -> Any:
+    """Where a value stands: at its number, or where it is one of a few, at its name."""
+    return value if isinstance(dimension, Range) else value_in_words(value)
+
+
+def _places(dimension: Choice) -> list[str]:
+    """The names of a setting's values, in the order in which they were given."""
+    return [value_in_words(value) for value in dimension.ends]
+
+
+def _best_so_far(records: Sequence[Record]) -> dict[str, Any]:
+    best, so_far = -math.inf, []
+    for record in records:
+        best = max(best, score_of(record))
+        so_far.append(best)
+    return {"x": [record.number for record in records], "y": so_far, "name": "best so far"}
+
+
+def _has_score(record: Record) -> bool:
+    return math.isfinite(score_of(record))

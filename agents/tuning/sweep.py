@@ -1,0 +1,266 @@
+"""The driver of a sweep: gives trials out, hears how they do, and keeps what came of them."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import uuid
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayTaskError, TaskCancelledError
+from rich.console import Console
+
+from agents.interrupts import Stopped, interrupts
+from agents.pipeline import check_train
+from agents.ray_cluster import connected
+from agents.run_directory import RunDirectory
+from agents.run_file import FREE_TO_CHANGE, load_config, save_config
+from agents.run_lock import run_lock
+from agents.tuning.board import Report
+from agents.tuning.config import TuneConfig
+from agents.tuning.placement import LOST, Placement
+from agents.tuning.results import say_results, trial_name, write_results
+from agents.tuning.study import Record, Study
+from agents.tuning.trial import MARK, Assignment, NotShared, Outcome
+from agents.tuning.view import Progress, SweepView
+from agents.wording import say
+from textgym.files import atomic_write
+from textgym.shell import program
+
+_WAITS = "waits"
+"""The state of a trial of which nothing has been heard yet."""
+
+_PATIENCE = 0.25
+"""Seconds that the driver waits for reports before it looks at all else."""
+
+
+def tune(config: TuneConfig, console: Console | None = None, *, resume: bool = False) -> Path:
+    """Search as the config says, showing progress, and return the sweep's directory.
+
+    Each trial is a run in a directory `trial-000` of its own, as `train` leaves it. Beside them are
+    `config.yaml` (of the sweep), `trials.csv` (a row a trial), `best.yaml` (the settings of the
+    best), `report.html` and Optuna's `study.journal`.
+
+    A trial whose worker dies goes on from its last checkpoint, `config.retries` times at most; one
+    that raises what a person must mend has failed, and the sweep goes on.
+
+    Args:
+        config: The settings.
+        console: Where to show progress; the terminal if None.
+        resume: Go on with the sweep in `config.output`: trials that were cut go on from their last
+            checkpoints, and those that have ended are not run again.
+
+    Raises:
+        ConnectionError: If there is no Ray at `config.address`.
+        FileExistsError: If the directory holds a sweep already, and `resume` is not set.
+        FileNotFoundError: If `resume` is set and there is no sweep.
+        KeyboardInterrupt: Ctrl-C, after all trials have saved.
+        NotShared: If a machine of the cluster does not see the directory.
+        ValueError: If a sweep is to go on with other settings, or no trial came to its end.
+    """
+    console = console or Console()
+    output = config.output or Path("runs") / f"tune-{datetime.now():%Y%m%d-%H%M%S}"
+    run = RunDirectory(Path(os.path.abspath(output)))
+    if resume:
+        check_resumable(run)
+        _check_same(config, run)
+    else:
+        run.check_new("tune")
+        _check_trials(config)
+    with run_lock(run.path), connected(config.address, wanted_by=f"{program()} tune"):
+        placement = Placement(config)
+        save_config(config, run.config, "tune")
+        _Sweep(config, run.path, placement, console).run()
+    return run.path
+
+
+def check_resumable(run: RunDirectory) -> None:
+    """Raise if there is no sweep in a directory."""
+    run.check_resumable()
+
+
+def _check_same(config: TuneConfig, run: RunDirectory) -> None:
+    """Raise if a sweep is to go on with settings that are not its own."""
+    own = load_config(run.config, TuneConfig, "tune")
+    free = FREE_TO_CHANGE["tune"]
+    changed = {name: getattr(config, name) for name in (*free, "output")}
+    if replace(own, **changed) != config:
+        raise ValueError(
+            f"the sweep in {run.path} has other settings, which are in {run.config}. It goes on "
+            f"with its own, but for {', '.join(free)}."
+        )
+
+
+def _check_trials(config: TuneConfig) -> None:
+    """Raise if trials could not begin: for want of a task, a reward or texts."""
+    checked = []
+    for example in config.examples:
+        what = [example.task, example.reward, example.sft_corpus, example.sft_coef]
+        if what not in checked:
+            check_train(example)
+            checked.append(what)
+
+
+class _Sweep:
+    """A sweep as it goes on.
+
+    Args:
+        config: The settings.
+        directory: Where it is.
+        placement: Where its trials run.
+        console: Where it is shown.
+    """
+
+    def __init__(
+        self, config: TuneConfig, directory: Path, placement: Placement, console: Console
+    ) -> None:
+        self._config = config
+        self._directory = directory
+        self._placement = placement
+        self._console = console
+        self._study = Study(config, directory)
+        self._mark = uuid.uuid4().hex
+        self._waiting = self._study.unfinished
+        self._running: dict[Any, Assignment] = {}
+        self._progress: dict[int, Progress] = {}
+        self._deaths: dict[int, int] = {}
+        chat = Console(quiet=True) if config.quiet else console
+        names = [dimension.name for dimension in config.space]
+        trials = self._study.left + len(self._study.records)
+        self._view = SweepView(chat, names, config.total_timesteps, trials)
+        self._broken: NotShared | None = None
+        self._stopping = False
+
+    def run(self) -> None:
+        """Run all trials that have not ended; then say which was best."""
+        atomic_write(self._directory / MARK, self._mark)
+        what = "Stopping: trials end their update and save"
+        with self._view, interrupts(what, self._view.tell) as interrupted:
+            while True:
+                if interrupted or self._broken is not None:
+                    self._stop()
+                self._give_out()
+                self._view.show(self._study.records, self._progress)
+                if not self._running:
+                    break
+                for report in ray.get(self._placement.board.take.remote(_PATIENCE)):
+                    self._hear(report)
+                refs = list(self._running)
+                ended, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
+                for ref in ended:
+                    self._land(ref)
+        records = self._study.records
+        write_results(self._config, self._directory, records, self._study.importances())
+        if self._broken is not None:
+            raise self._broken
+        self._say_results(records)
+        if interrupted:
+            raise Stopped
+
+    def _say_results(self, records: Sequence[Record]) -> None:
+        say_results(
+            self._config, self._directory, records, self._study.importances(), self._console
+        )
+        cut, left = len(self._study.unfinished), self._study.left
+        if cut or left:
+            again = f"{program()} tune --resume {shlex.quote(str(self._directory))}"
+            say(self._console, f"Trials cut: {cut}, not begun: {left}. Go on:", whole=again)
+
+    def _stop(self) -> None:
+        if not self._stopping:
+            self._stopping = True
+            ray.get(self._placement.board.stop.remote())
+            for ref, assignment in self._running.items():
+                if self._progress[assignment.number].state == _WAITS:  # for room, perhaps for long
+                    ray.cancel(ref)
+
+    def _give_out(self) -> None:
+        while not self._stopping and len(self._running) < self._placement.at_once:
+            if self._waiting:
+                self._begin(self._waiting.pop(0))
+            elif self._study.left:
+                self._begin(self._study.begin())
+            else:
+                return
+
+    def _begin(self, number: int) -> None:
+        """Give a trial out, unless its settings are refused."""
+        values = self._study.values(number)
+        try:
+            config = self._config.run_config(values, self._directory / trial_name(number))
+        except (TypeError, ValueError) as error:
+            self._end(number, Outcome("failed", message=str(error)))
+            return
+        assignment = Assignment(
+            number,
+            config,
+            self._config.metric,
+            self._config.look_every,
+            self._config.cpus_per_trial,
+            self._config.gpus_per_trial > 0,
+            self._mark,
+            os.getcwd(),
+        )
+        self._progress[number] = Progress(_WAITS)
+        self._view.event(number, "begins", values)
+        self._running[self._placement.begin(assignment)] = assignment
+
+    def _hear(self, report: Report) -> None:
+        number = report.number
+        if all(number != assignment.number for assignment in self._running.values()):
+            return  # said just before it ended
+        before = self._progress[number].timesteps
+        self._progress[number] = Progress("runs", max(report.timesteps, before))
+        if report.score is not None:
+            prune = self._study.hear(report)
+            self._view.score(number, report.timesteps, report.score)
+            self._placement.board.answer.remote(number, "prune" if prune else "go on")
+
+    def _land(self, ref: Any) -> None:
+        """Take the outcome of a trial, or try it again."""
+        assignment = self._running.pop(ref)
+        number = assignment.number
+        try:
+            self._end(number, ray.get(ref))
+        except LOST as error:
+            self._lost(assignment, error)
+        except TaskCancelledError:  # has not ended: --resume takes it up
+            self._progress.pop(number)
+        except RayTaskError as error:
+            if isinstance(error.cause, NotShared):
+                self._broken = error.cause
+                self._progress.pop(number, None)
+                return
+            # What nobody foresaw: the trial's log has all of it.
+            log = assignment.run.path / "console.txt"
+            if log.parent.is_dir():
+                with log.open("a", encoding="utf-8") as file:
+                    file.write(str(error))
+            message = f"{type(error.cause).__name__}: {error.cause}; see {log}"
+            self._end(number, Outcome("failed", message=message))
+
+    def _lost(self, assignment: Assignment, error: BaseException) -> None:
+        number = assignment.number
+        self._study.died(number)
+        deaths = self._deaths[number] = self._deaths.get(number, 0) + 1
+        why = type(error).__name__
+        if self._stopping or deaths > self._config.retries:
+            # It has not ended: --resume takes it up again.
+            self._progress[number] = Progress("lost")
+            self._view.event(number, f"lost its worker {deaths} times ({why}), and waits")
+            return
+        self._progress[number] = Progress("again")  # from fewer tokens than it had
+        retry = f"({why}; {deaths} of {self._config.retries})"
+        self._view.event(number, f"lost its worker, and goes on from its checkpoint {retry}")
+        self._running[self._placement.begin(assignment)] = assignment
+
+    def _end(self, number: int, outcome: Outcome) -> None:
+        self._study.end(number, outcome)
+        self._progress.pop(number, None)
+        self._view.ended(number, outcome)
+        write_results(self._config, self._directory, self._study.records)

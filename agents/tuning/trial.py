@@ -1,0 +1,251 @@
+"""What a worker does: one trial, which is an ordinary run."""
+
+from __future__ import annotations
+
+import _thread
+import json
+import math
+import os
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from rich.console import Console
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import KVWriter
+
+from agents.config import RunConfig
+from agents.reporting.progress import TIMESTEPS, read_progress
+from agents.run_directory import RunDirectory
+from agents.train import train
+from agents.tuning.board import Report, Verdict
+from agents.validation import VALIDATION_TIMESTEPS
+from textgym import RewardError
+
+MENDABLE = (ValueError, TypeError, OSError, FloatingPointError, ModuleNotFoundError, RewardError)
+"""What is raised where a person can mend it: to try again would end the same way."""
+
+MARK = ".sweep"
+"""A file in the directory of a sweep, by which a worker knows that it sees that directory."""
+
+_PATIENCE = 20.0
+"""Seconds in which a file must be seen by other machines, and a killed worker gives up its run."""
+
+
+class NotShared(OSError):  # noqa: N818  # says what is wrong
+    """A machine of the cluster does not see the files of the driver."""
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a worker needs to know of a trial.
+
+    Attributes:
+        number: Of the trial.
+        config: Its settings, with its directory.
+        metric: Column of its log that is its score.
+        look_every: Tokens between two reports of it.
+        threads: Of torch.
+        has_gpu: Whether Ray has given it one.
+        mark: What the file `MARK` of the sweep holds.
+        workplace: Where the sweep was started, from which paths are read and modules imported.
+    """
+
+    number: int
+    config: RunConfig
+    metric: str
+    look_every: int
+    threads: int
+    has_gpu: bool
+    mark: str
+    workplace: str
+
+    @property
+    def run(self) -> RunDirectory:
+        """Its directory."""
+        assert self.config.output is not None
+        return RunDirectory(self.config.output)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial ended.
+
+    Attributes:
+        state: Whether it was done, pruned, stopped so that it can go on, or failed.
+        score: The largest value of the metric; None if there is none.
+        timesteps: Tokens of training.
+        before: Mean score of the test prompts before training; None if it was not judged.
+        after: The same after it.
+        message: Why it failed.
+    """
+
+    state: Literal["done", "pruned", "stopped", "failed"]
+    score: float | None = None
+    timesteps: int = 0
+    before: float | None = None
+    after: float | None = None
+    message: str = ""
+
+
+def carry_out(assignment: Assignment, report: Callable[[Report], Verdict]) -> Outcome:
+    """Train as a trial says, or go on with it from its last checkpoint.
+
+    Args:
+        assignment: The trial.
+        report: Tells the driver how it does, and returns what it shall do.
+
+    Raises:
+        NotShared: If this machine does not see the sweep's files.
+    """
+    _settle(assignment)
+    run = assignment.run
+    check_shared(run.path.parent, assignment.mark)
+    reporter = Reporter(assignment, report)
+    run.path.mkdir(exist_ok=True)
+    with (run.path / "console.txt").open("a", encoding="utf-8") as file:
+        console = Console(file=file, width=100)
+        try:
+            _train(assignment, console, reporter)
+        except KeyboardInterrupt:
+            state: Literal["pruned", "stopped"]
+            state = "pruned" if reporter.verdict == "prune" else "stopped"
+            return _measured(assignment, state)
+        except MENDABLE as error:
+            file.write(traceback.format_exc())
+            return Outcome("failed", message=str(error))
+    return _measured(assignment, "done")
+
+
+def check_shared(directory: Path, mark: str) -> None:
+    """Raise a NotShared unless a sweep's directory is what the driver sees under that name."""
+    until = time.monotonic() + _PATIENCE  # network file systems take their time
+    found = None
+    while time.monotonic() < until:
+        with suppress(FileNotFoundError):
+            found = (directory / MARK).read_text(encoding="ascii")
+        if found == mark:
+            return
+        time.sleep(0.5)
+    raise NotShared(
+        f"{socket.gethostname()}, a machine of this Ray, does not see {directory} as the machine "
+        "does where the sweep was started. Give an --output on a file system that all of them "
+        "share, such as NFS, under the same path."
+    )
+
+
+class Reporter(BaseCallback):
+    """Tells the driver how a trial does, and ends it when it shall end.
+
+    Args:
+        assignment: The trial.
+        report: Tells it, and returns what the trial shall do.
+
+    Attributes:
+        verdict: The last answer.
+    """
+
+    def __init__(self, assignment: Assignment, report: Callable[[Report], Verdict]) -> None:
+        super().__init__()
+        self._assignment = assignment
+        self._report = report
+        self._look = 0
+        self.verdict: Verdict = "go on"
+
+    def _on_training_start(self) -> None:
+        self.logger.output_formats.append(_Tap(self.hear))
+
+    def _on_rollout_start(self) -> None:
+        if self.verdict == "go on":
+            self.verdict = self._report(Report(self._assignment.number, self.num_timesteps))
+        if self.verdict != "go on":
+            # As Ctrl-C would: saved, then stopped. A signal would not do: Ray blocks this one.
+            _thread.interrupt_main()
+
+    def _on_step(self) -> bool:
+        return True
+
+    def hear(self, row: dict[str, Any]) -> None:
+        """Take a row of the log, and report the score that it may have."""
+        metric = self._assignment.metric
+        if metric not in row or self.verdict != "go on":
+            return
+        of_validation = metric.startswith("validation/")
+        timesteps = int(row.get(VALIDATION_TIMESTEPS if of_validation else TIMESTEPS, 0))
+        look = timesteps // self._assignment.look_every
+        if look > self._look:
+            self._look = look
+            self.verdict = self._report(
+                Report(self._assignment.number, timesteps, float(row[metric]), look)
+            )
+
+
+class _Tap(KVWriter):
+    """Hands on each row that SB3 logs."""
+
+    def __init__(self, hear: Callable[[dict[str, Any]], None]) -> None:
+        self._hear = hear
+
+    def write(
+        self,
+        key_values: dict[str, Any],
+        key_excluded: dict[str, tuple[str, ...]],
+        step: int = 0,
+    ) -> None:
+        self._hear(key_values)
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+def _settle(assignment: Assignment) -> None:
+    """Be where the sweep was started, with the threads and devices that the trial has."""
+    if Path(assignment.workplace).is_dir():
+        os.chdir(assignment.workplace)
+    if assignment.workplace not in sys.path:  # "module:function" rewards
+        sys.path.insert(0, assignment.workplace)
+    torch.set_num_threads(assignment.threads)
+    if not assignment.has_gpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def _train(assignment: Assignment, console: Console, reporter: Reporter) -> None:
+    """Train; wait if a worker that is being killed still holds the run."""
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            resume = assignment.run.config.is_file()
+            train(assignment.config, console, resume=resume, callbacks=[reporter])
+            return
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.5)
+
+
+def _measured(assignment: Assignment, state: Literal["done", "pruned", "stopped"]) -> Outcome:
+    """The outcome of a trial by the files of its run, which tell of all its attempts."""
+    run = assignment.run
+    rows = read_progress(run.progress) if run.progress.is_file() else []
+    scores = [row[assignment.metric] for row in rows if assignment.metric in row]
+    scores = [score for score in scores if math.isfinite(score)]
+    timesteps = int(max((row.get(TIMESTEPS, 0.0) for row in rows), default=0.0))
+    if state == "done" and not scores:
+        columns = ", ".join(sorted({column for row in rows for column in row}))
+        message = f"{run.progress} has no {assignment.metric}. It has {columns}."
+        return Outcome("failed", None, timesteps, message=message)
+    judged = json.loads(run.result.read_text(encoding="utf-8")) if state == "done" else {}
+    return Outcome(
+        state,
+        max(scores, default=None),
+        timesteps,
+        judged.get("score_before"),
+        judged.get("score_after"),
+    )

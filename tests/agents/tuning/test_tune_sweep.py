@@ -1,0 +1,246 @@
+"""Sweeps on a Ray of two workers, of which one dies; and single trials."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+
+from agents.checkpointing.checkpoints import Checkpoints, tokens_of
+from agents.config import RunConfig
+from agents.reporting.run import load_runs
+from agents.run_file import load_config, save_config
+from agents.train import train
+from agents.tuning import trial as trials
+from agents.tuning.board import Board, Report, Verdict
+from agents.tuning.config import TuneConfig
+from agents.tuning.study import Study
+from agents.tuning.sweep import tune
+from agents.tuning.trial import Assignment, NotShared, carry_out, check_shared
+
+REWARDS = '''
+import os, signal
+
+def deadly_once(text):
+    """Kills the first process that has scored some texts; then it is harmless."""
+    return kill(text, os.O_EXCL)
+
+def deadly(text):
+    return kill(text, 0)
+
+def wrong(text):
+    raise ValueError("this reward knows nothing")
+
+calls = 0
+
+def kill(text, flags):
+    global calls
+    calls += 1
+    if calls > 150:
+        try:
+            os.close(os.open(os.path.join(HERE, "killed"), os.O_CREAT | flags))
+        except FileExistsError:
+            pass
+        else:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return text.count("a") / 10
+'''
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory, tiny_tokenizer_dir: str, make_llama: Any):
+    """A directory with a tiny model, prompts and rewards of one's own, from which one works."""
+    place = tmp_path_factory.mktemp("workplace")
+    torch.manual_seed(0)
+    make_llama(vocab_size=11).save_pretrained(place / "model")
+    for file in Path(tiny_tokenizer_dir).iterdir():
+        (place / "model" / file.name).write_bytes(file.read_bytes())
+    (place / "rewards_of_sweeps.py").write_text(f"HERE = {str(place)!r}\n{REWARDS}")
+    lines = [f'{{"prompt": "{letter}"}}' for letter in "abcdefghij" * 3]
+    (place / "prompts.jsonl").write_text("\n".join(lines))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        patch.syspath_prepend(str(place))
+        yield place
+
+
+SMALL: dict[str, Any] = {
+    "model": "model",
+    "task": {"name": "file", "path": "prompts.jsonl"},
+    "total_timesteps": 192,
+    "n_envs": 4,
+    "n_steps": 16,
+    "max_new_tokens": 8,
+    "eval_prompts": 4,
+    "checkpoint_every": 0.0,
+    "loggers": (),
+}
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "model" / "model.safetensors")
+
+
+def check_same_weights(trial: Path, tmp_path: Path) -> None:
+    """A trial has the weights of the same run that nobody cut."""
+    config = replace(load_config(trial / "config.yaml"), output=tmp_path / f"again-{trial.name}")
+    again = weights(train(config, Console(quiet=True)))
+    found = weights(trial)
+    assert found.keys() == again.keys()
+    assert all(torch.equal(found[name], again[name]) for name in again)
+
+
+def rows(sweep: Path) -> list[dict[str, str]]:
+    with (sweep / "trials.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_worker_that_is_killed_goes_on_from_its_checkpoint(
+    local_ray: str, workplace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = TuneConfig(
+        **SMALL,
+        search=("learning_rate=1e-3,3e-3",),
+        reward="rewards_of_sweeps:deadly_once",
+        output=tmp_path / "sweep",
+    )
+    sweep = tune(config)
+    said = capsys.readouterr().out
+    assert "goes on from its checkpoint (WorkerCrashedError; 1 of 2)" in said
+    assert "Best is trial" in said
+    landed = rows(sweep)
+    assert [row["state"] for row in landed] == ["done", "done"]
+    assert sorted(row["worker_deaths"] for row in landed) == ["0", "1"]
+    (killed,) = [row["trial"] for row in landed if row["worker_deaths"] == "1"]
+    assert "Going on after" in (sweep / f"trial-00{killed}" / "console.txt").read_text()
+    check_same_weights(sweep / f"trial-00{killed}", tmp_path)
+    best = max(landed, key=lambda row: float(row["score"]))
+    assert load_config(sweep / "best.yaml").learning_rate == float(best["learning_rate"])
+    assert best["score"] in (sweep / "study.journal").read_text()
+    page = (sweep / "report.html").read_text()
+    assert all(f"trial-00{number}/report.html" in page for number in (0, 1))
+    assert load_runs([sweep / "trial-000"])[0].has_ended
+
+    # There is nothing left to try, and what has ended is not run again.
+    ended = (sweep / "trial-000" / "result.json").stat().st_mtime_ns
+    tune(replace(load_config(sweep / "config.yaml", TuneConfig, "tune"), output=sweep), resume=True)
+    assert (sweep / "trial-000" / "result.json").stat().st_mtime_ns == ended
+    with pytest.raises(ValueError, match="has other settings"):
+        tune(replace(config, seed=1), resume=True)
+    with pytest.raises(FileExistsError, match="tune --resume"):
+        tune(config)
+
+
+def test_a_sweep_whose_driver_was_killed_goes_on(
+    local_ray: str, workplace: Path, tmp_path: Path
+) -> None:
+    sweep = tmp_path / "sweep"
+    config = TuneConfig(
+        **SMALL, search=("learning_rate=log:1e-3:1e-2",), reward="length", trials=1, output=sweep
+    )
+    sweep.mkdir()
+    save_config(config, sweep / "config.yaml", "tune")
+    study = Study(config, sweep)
+    begun = config.run_config(study.values(study.begin()), sweep / "trial-000")
+    cut_after(begun, sweep, tokens=64)
+    tune(config, Console(quiet=True), resume=True)
+    assert [row["state"] for row in rows(sweep)] == ["done"]
+    assert "Going on after" in (sweep / "trial-000" / "console.txt").read_text()
+    check_same_weights(sweep / "trial-000", tmp_path)
+
+
+def test_a_trial_that_fails_is_noted_and_the_sweep_goes_on(
+    local_ray: str, workplace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("length", "rewards_of_sweeps:wrong", "rewards_of_sweeps:deadly")
+    config = TuneConfig(
+        **SMALL, search=(f"reward={','.join(names)}",), retries=0, output=tmp_path / "sweep"
+    )
+    sweep = tune(config)
+    done, failed, cut = rows(sweep)
+    assert [done["state"], failed["state"], cut["state"]] == ["done", "failed", "running"]
+    assert "this reward knows nothing" in failed["message"]
+    said = capsys.readouterr().out
+    assert "Trials cut: 1, not begun: 0. Go on: textgym tune --resume" in said
+
+
+def assignment(config: RunConfig, sweep: Path) -> Assignment:
+    (sweep / trials.MARK).write_text("mark")
+    return Assignment(
+        0, config, "validation/mean_score", config.validate_every, 1, False, "mark", os.getcwd()
+    )
+
+
+def cut_after(config: RunConfig, sweep: Path, tokens: int, verdict: Verdict = "stop") -> list[Any]:
+    """Carry a trial out until it has written so much; returns its reports, and the outcome."""
+    reports: list[Any] = []
+
+    def report(report: Report) -> Verdict:
+        reports.append(report)
+        return verdict if report.timesteps >= tokens else "go on"
+
+    return [*reports, carry_out(assignment(config, sweep), report)]
+
+
+@pytest.mark.parametrize(("verdict", "state"), [("stop", "stopped"), ("prune", "pruned")])
+def test_a_trial_ends_when_it_is_told(
+    workplace: Path, tmp_path: Path, verdict: Verdict, state: str
+) -> None:
+    run = tmp_path / "trial-000"
+    config = RunConfig(**SMALL, reward="length", output=run)
+    masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # as Ray does
+    try:
+        outcome = cut_after(config, tmp_path, 64, verdict)[-1]
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, masked)
+    assert outcome.state == state
+    latest = Checkpoints(run / "checkpoints").latest
+    assert latest is not None
+    assert tokens_of(latest) in (64, 128)
+    assert not (run / "result.json").exists()
+
+
+def test_a_metric_that_nobody_logs_is_said(workplace: Path, tmp_path: Path) -> None:
+    config = RunConfig(**SMALL, reward="length", output=tmp_path / "trial-000")
+    asked = replace(assignment(config, tmp_path), metric="train/nothing")
+    outcome = carry_out(asked, lambda report: "go on")
+    assert outcome.state == "failed"
+    assert "has no train/nothing. It has " in outcome.message
+    assert "validation/mean_score" in outcome.message
+
+
+def test_a_machine_that_sees_other_files_is_told_from_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / trials.MARK).write_text("mark")
+    check_shared(tmp_path, "mark")
+    monkeypatch.setattr(trials, "_PATIENCE", 0.6)
+    for directory in (tmp_path / "elsewhere", tmp_path):
+        with pytest.raises(NotShared, match="Give an --output on a file system that all"):
+            check_shared(directory, "another mark")
+
+
+def test_a_score_waits_for_its_verdict() -> None:
+    async def talk() -> None:
+        board = Board()
+        assert await board.take(0.01) == []
+        assert await board.report(Report(1, 10)) == "go on"
+        waiting = asyncio.ensure_future(board.report(Report(1, 20, 0.5, 1)))
+        await asyncio.sleep(0)
+        assert [report.timesteps for report in await board.take(1)] == [10, 20]
+        assert not waiting.done()
+        await board.answer(1, "prune")
+        assert await waiting == "prune"
+        await board.stop()
+        assert await board.report(Report(1, 30)) == "stop"
+
+    asyncio.run(talk())
