@@ -6,12 +6,22 @@
     python benchmarks/compare_rewards.py --pilot                   # which lambda suits which timing
     python benchmarks/compare_rewards.py --same-lambda             # is it the timing or lambda?
     python benchmarks/compare_rewards.py --report                  # tables and pictures again
+    python benchmarks/compare_rewards.py --ray                     # on a Ray of this machine
+    python benchmarks/compare_rewards.py --ray HOST:6379           # on a cluster
 
 The built-in model is trained with every reward, paid at every token or all at the end, with the
 same task, budget, settings and seeds; all rewards then judge what each of the models writes on
 held-out prompts. Written are `benchmarks/results/compare_rewards.csv` (runs), `_curves.csv`,
 `_scales.csv`, `_base.csv` (the base model), `.md` and pictures. A comparison that was stopped goes
-on where it was; two at a time would overwrite what the other has measured.
+on where it was, also inside its runs, which then end as if they had never been cut: until they are
+done they have checkpoints under `runs/`, or in the directory of --output. Two comparisons at a time
+would overwrite what the other has measured.
+
+With --ray, runs are jobs of one CPU each, on all machines of a cluster, and --gpus gives each a
+share of a GPU. This repository has to be installed on them ("pip install '.[all]'"); the code of
+the comparison is sent there. A run whose worker dies is tried again, twice at most: from its last
+checkpoint, where machines share the directory of checkpoints, and from the beginning otherwise.
+Results are written here, as they come.
 
 What makes it fair:
 
@@ -35,13 +45,15 @@ import argparse
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rich
-from comparison import base, plots, report, rewards, scales, tasks, warm_start
+from comparison import base, plots, report, rewards, scales, tasks
 from comparison.analysis import results
 from comparison.pilot import pilot
 from comparison.pool import carry_out, clock, executor, say
@@ -51,11 +63,13 @@ from comparison.store import Store
 from speed.results import machine
 
 from agents.config import RunConfig
+from textgym.extras import require
 from textgym.files import atomic_write
 
 RESULTS = Path(__file__).parent / "results"
 QUICK_RESULTS = Path("runs", "compare_rewards_quick")
 NAME = "compare_rewards"
+LOCAL = "local"
 
 GAE_LAMBDA = {"immediate": 0.9, "delayed": 1.0}
 """After --pilot. Delayed has the best of those that were tried. Immediate has the default of
@@ -80,13 +94,13 @@ def main() -> None:
     pilot_store = Store(arguments.output / f"{NAME}_pilot.csv")
     failures: list[str] = []
     if not arguments.report:
-        with executor(arguments.workers, clean_up=warm_start.clean_up) as pool:
+        with pool_of(arguments) as pool:
             if arguments.pilot:
                 runs = pilot_runs(pilot_store, pool, arguments.tokens)
-                failures = measure(runs, pilot_store, pool)
+                failures = measure(runs, pilot_store, pool, arguments)
             else:
                 runs = all_runs(store, pool, names, arguments)
-                failures = measure(runs, store, pool)
+                failures = measure(runs, store, pool, arguments)
     if arguments.pilot:
         table = "\n".join(pilot(pilot_store, store))
         atomic_write(pilot_store.path.with_suffix(".md"), table.removeprefix("#"))
@@ -113,7 +127,20 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--report", action="store_true", help="run nothing")
     parser.add_argument("--seeds", type=int, help="runs of each kind, at least 2 (default: 3)")
     parser.add_argument("--tokens", type=int, help="of a run (default: those of textgym train)")
-    parser.add_argument("--workers", type=int, default=2, help="processes (default: 2)")
+    parser.add_argument(
+        "--workers", type=int, default=2, help="processes, or CPUs of a local Ray (default: 2)"
+    )
+    parser.add_argument(
+        "--ray",
+        nargs="?",
+        const=LOCAL,
+        metavar="ADDRESS",
+        help="run on a Ray: that of a cluster, such as host:6379, ray://host:10001 or auto (which "
+        "runs here already), or one that is started here",
+    )
+    parser.add_argument(
+        "--gpus", type=float, default=0.0, help="GPUs of a run, such as 0.25; with --ray"
+    )
     parser.add_argument("--output", type=Path, help="directory of the results")
     arguments = parser.parse_args()
     quick = arguments.quick
@@ -122,7 +149,20 @@ def parsed() -> argparse.Namespace:
     arguments.output = arguments.output or (QUICK_RESULTS if quick else RESULTS)
     if arguments.seeds < 2:
         parser.error(f"--seeds {arguments.seeds}: intervals need at least 2 seeds")
+    if arguments.gpus and arguments.ray is None:
+        parser.error(f"--gpus {arguments.gpus:g}: only Ray shares out GPUs, so give --ray, too")
     return arguments
+
+
+def pool_of(arguments: argparse.Namespace) -> AbstractContextManager[Executor]:
+    """Who carries out the runs."""
+    if arguments.ray is None:
+        return executor(arguments.workers)
+    require("ray", extra="ray", wanted_by="--ray")
+    from comparison.ray_pool import ray_executor
+
+    address = None if arguments.ray == LOCAL else arguments.ray
+    return ray_executor(address, arguments.workers, arguments.gpus)
 
 
 def default_names(arguments: argparse.Namespace) -> Sequence[str]:
@@ -133,7 +173,7 @@ def default_names(arguments: argparse.Namespace) -> Sequence[str]:
 
 
 def all_runs(
-    store: Store, pool: ProcessPoolExecutor, names: Sequence[str], arguments: argparse.Namespace
+    store: Store, pool: Executor, names: Sequence[str], arguments: argparse.Namespace
 ) -> list[Run]:
     """Every reward with both timings and all seeds; whole seeds first, so that a part is of use.
 
@@ -150,7 +190,7 @@ def all_runs(
     ]
 
 
-def pilot_runs(store: Store, pool: ProcessPoolExecutor, tokens: int) -> list[Run]:
+def pilot_runs(store: Store, pool: Executor, tokens: int) -> list[Run]:
     """Few rewards with every lambda, on seeds that are not used afterwards."""
     scale(store, pool, rewards.PILOT)
     return [
@@ -184,7 +224,7 @@ def planned(
     )
 
 
-def scale(store: Store, pool: ProcessPoolExecutor, names: Iterable[str]) -> None:
+def scale(store: Store, pool: Executor, names: Iterable[str]) -> None:
     """Measure the scales that are not known yet."""
     missing = [name for name in names if name not in store.scales]
     if missing:
@@ -192,7 +232,9 @@ def scale(store: Store, pool: ProcessPoolExecutor, names: Iterable[str]) -> None
         store.add_scales(pool.submit(scales.measure, missing).result())
 
 
-def measure(runs: Sequence[Run], store: Store, pool: ProcessPoolExecutor) -> list[str]:
+def measure(
+    runs: Sequence[Run], store: Store, pool: Executor, arguments: argparse.Namespace
+) -> list[str]:
     """Carry out the runs that the store does not have yet, and return what went wrong."""
     missing = [run for run in runs if not store.has(run)]
     if len(missing) < len(runs):
@@ -204,7 +246,14 @@ def measure(runs: Sequence[Run], store: Store, pool: ProcessPoolExecutor) -> lis
         before, after = row[f"before: {run.reward}"], row[f"after: {run.reward}"]
         return f"{before:.3f} → [bold]{after:.3f}[/], KL {row['kl']:.1f}, {row['seconds']:.0f} s"
 
-    return carry_out(missing, train, keep, pool)
+    ours = arguments.output.resolve() == RESULTS.resolve()
+    lasting = Path("runs", NAME) if ours else arguments.output
+    work = partial(
+        train,
+        checkpoints=lasting.absolute() / "checkpoints",
+        device="cuda" if arguments.gpus else "cpu",
+    )
+    return carry_out(missing, work, keep, pool)
 
 
 def write(store: Store, pilot_store: Store, arguments: argparse.Namespace) -> None:
@@ -222,8 +271,7 @@ def write(store: Store, pilot_store: Store, arguments: argparse.Namespace) -> No
         other=(other_store, results(other_store, np.random.default_rng(0))),
         settings=described(arguments),
         lambdas=GAE_LAMBDA,
-        machine=machine("cpu", "float32")
-        | {"threads of torch": f"1 in each of {arguments.workers}"},
+        machine=machine("cpu", "float32") | carried_out(arguments),
         pilot_store=pilot_store,
         stem=NAME,
         generator=np.random.default_rng(1),
@@ -237,6 +285,14 @@ def write(store: Store, pilot_store: Store, arguments: argparse.Namespace) -> No
             plots.judged(store, timing, Path(f"{path}_judged_{timing}.png"))
     atomic_write(f"{path}.md", text.rstrip() + "\n")
     print(text)
+
+
+def carried_out(arguments: argparse.Namespace) -> dict[str, str]:
+    """Who carried out the runs: of a cluster, the machine that asks says nothing."""
+    if arguments.ray in (None, LOCAL):
+        return {"threads of torch": f"1 in each of {arguments.workers}"}
+    device = {"device": f"{arguments.gpus:g} GPUs a run"} if arguments.gpus else {}
+    return {**device, "threads of torch": f"1 in each of the workers of {arguments.ray}"}
 
 
 def described(arguments: argparse.Namespace) -> dict[str, Any]:

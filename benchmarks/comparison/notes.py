@@ -14,6 +14,8 @@ LEFT_OUT = {
     "toxicity": "the same",
     "reward_model": "it needs a model trained on preferences, and would say more of that model",
     "ratings": "it needs people who rate",
+    "http": "it has no score of its own: it asks for one elsewhere",
+    "ray": "the same",
     "target_token": "it teaches to repeat one token, which says little of text",
     "adaptive": "it has no score of its own: it changes the weights of other rewards",
     "schedule": "the same",

@@ -1,4 +1,8 @@
-"""Jobs side by side in processes of one thread each, with a line for each that is finished."""
+"""Jobs side by side, with a line for each that is finished.
+
+In which pool they are carried out is all the same: processes of this machine (`executor`), or a Ray
+(`ray_pool`). Both are executors as `concurrent.futures` defines them.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from typing import TypeVar
 
 import rich
@@ -17,38 +21,28 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
-def nothing() -> None:
-    """What a process has to clean up if it leaves nothing behind."""
-
-
-def executor(
-    workers: int, threads: int = 1, clean_up: Callable[[], None] = nothing
-) -> ProcessPoolExecutor:
+def executor(workers: int, threads: int = 1) -> ProcessPoolExecutor:
     """Processes that begin from nothing, since torch does not bear to be forked.
 
     Args:
         workers: How many.
         threads: Of torch in each of them.
-        clean_up: What to do in a process whose parent was killed.
     """
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(
-        workers, mp_context=context, initializer=_begin, initargs=(threads, clean_up)
-    )
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(threads,))
 
 
-def _begin(threads: int, clean_up: Callable[[], None]) -> None:
+def _begin(threads: int) -> None:
     """Use so many threads, and end with the process that began it."""
     torch.set_num_threads(threads)
-    threading.Thread(target=_end_with_parent, args=(clean_up,), daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _end_with_parent(clean_up: Callable[[], None]) -> None:
+def _end_with_parent() -> None:
     # A worker whose parent was killed would wait for work forever.
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
-    clean_up()
     os._exit(1)
 
 
@@ -56,7 +50,7 @@ def carry_out(
     jobs: Sequence[Job],
     work: Callable[[Job], Result],
     keep: Callable[[Job, Result], str],
-    pool: ProcessPoolExecutor,
+    pool: Executor,
 ) -> list[str]:
     """Carry out jobs, and keep what comes out of each as soon as it is there.
 
@@ -64,7 +58,7 @@ def carry_out(
         jobs: Each says what it is when it is printed.
         work: Carries out a job, in another process.
         keep: Keeps the result, and says in a few words what it is.
-        pool: The processes.
+        pool: Who carries them out.
 
     Returns:
         What went wrong, a line a job; the other jobs are kept.

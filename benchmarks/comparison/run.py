@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+import hashlib
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
 
 from agents import TokenPPO, TransformerPolicy, make_sb3_vec_env
+from agents.checkpointing import Checkpoint, Checkpoints, load_checkpoint
+from agents.checkpointing.algorithm import Stateful
 from agents.config import RunConfig
 from agents.episodes import Episode
 from agents.evaluation import evaluate
+from agents.run_lock import run_lock
 from agents.watching import EpisodeCollector
 from comparison import rewards, setup, tasks
+from comparison.clock import Clock
+from comparison.curve import Curve, Point
 from comparison.warm_start import model_for
 
 ALGORITHMS = {"TokenPPO": TokenPPO}
@@ -57,67 +64,108 @@ class Run:
         return f"{self.reward}, {self.timing}, lambda {self.gae_lambda:g}, seed {self.seed}"
 
 
-@dataclass(frozen=True)
-class Point:
-    """The texts that ended in one rollout, and what it took to get there.
+def train(
+    run: Run, checkpoints: Path, device: str = "cpu", every: float = 10.0
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Carry out a run, or go on with it where it was cut: what comes out is the same.
 
-    Attributes:
-        tokens: Tokens that the policy had learned from when it wrote them. At 0 it is the base
-            model, but short texts are too many among those that ended in the first rollout: long
-            ones were still being written. Later rollouts end what others began.
-        seconds: Of training, up to the end of the rollout: processor time of the one thread, which
-            other programs disturb less than the clock on the wall.
-        score: Their mean score, without the reward's weight.
-        kl: What they are from the base model, in nats a text.
-        length: Their mean length in tokens.
-    """
-
-    tokens: int
-    seconds: float
-    score: float
-    kl: float
-    length: float
-
-
-def train(run: Run) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Carry out a run.
+    Args:
+        run: What it is told.
+        checkpoints: A directory in which it has one of its own until it is done.
+        device: Where it trains.
+        every: Seconds between two checkpoints, at least.
 
     Returns:
         What came out of it, as a row of the table of runs, and the points of its curve.
+
+    Raises:
+        BlockingIOError: If another process carries out this run.
     """
     task = run.task
     spec = {run.reward: {**rewards.spec(run.reward), "weight": run.weight}}
     env_kwargs = {**setup.env_kwargs(task), "reward": spec, "timing": run.timing}
-    config = RunConfig(
-        model=model_for(task), gae_lambda=run.gae_lambda, seed=run.seed, device="cpu"
-    )
-    env = make_sb3_vec_env("TextGen-v0", config.n_envs, seed=run.seed, env_kwargs=env_kwargs)
-    kind = ALGORITHMS[run.algorithm]
-    learner = kind(TransformerPolicy, env, **config.algorithm_kwargs())
+    config = RunConfig(gae_lambda=run.gae_lambda, seed=run.seed, device=device)
+    own = checkpoints / _directory(run, config)
+    with run_lock(own):
+        env = make_sb3_vec_env("TextGen-v0", config.n_envs, seed=run.seed, env_kwargs=env_kwargs)
+        kind = ALGORITHMS[run.algorithm]
+        with model_for(task) as model:
+            kwargs = replace(config, model=model).algorithm_kwargs()
+            learner = kind(TransformerPolicy, env, **kwargs)
+        curve, seconds = _learn(learner, run, Checkpoints(own, keep=1), every)
+        env.close()
+        # The updates after the last rollout are on no curve, but in these texts.
+        texts = write(learner.policy, task, run.judges, run.seed)
+        row = {
+            "task": task,
+            "reward": run.reward,
+            "timing": run.timing,
+            "algorithm": run.algorithm,
+            "seed": run.seed,
+            "total_timesteps": run.total_timesteps,
+            "gae_lambda": run.gae_lambda,
+            "weight": run.weight,
+            "seconds": seconds,
+            "kl": curve[-1].kl,
+            **describe(texts),
+            **{f"before: {name}": mean for name, mean in base_scores(run).items()},
+            **{f"after: {name}": mean for name, mean in judged(texts).items()},
+        }
+        shutil.rmtree(own)
+    return row, [asdict(point) for point in curve]
+
+
+def _learn(
+    learner: TokenPPO, run: Run, checkpoints: Checkpoints, every: float
+) -> tuple[list[Point], float]:
+    """Train to the end, from the last checkpoint on if there is one.
+
+    Returns:
+        The curve, and the seconds of processor time.
+    """
+    clock = Clock()
     collector = EpisodeCollector()
-    curve = _Curve(run.reward, collector)
-    began = time.process_time()
-    learner.learn(run.total_timesteps, callback=[collector, curve])
-    seconds = time.process_time() - began
-    env.close()
-    # The updates after the last rollout are on no curve, but in these texts.
-    texts = write(learner.policy, task, run.judges, run.seed)
-    row = {
-        "task": task,
-        "reward": run.reward,
-        "timing": run.timing,
-        "algorithm": run.algorithm,
-        "seed": run.seed,
-        "total_timesteps": run.total_timesteps,
-        "gae_lambda": run.gae_lambda,
-        "weight": run.weight,
-        "seconds": seconds,
-        "kl": curve.points[-1].kl,
-        **describe(texts),
-        **{f"before: {name}": mean for name, mean in base_scores(run).items()},
-        **{f"after: {name}": mean for name, mean in judged(texts).items()},
-    }
-    return row, [asdict(point) for point in curve.points]
+    curve = Curve(run.reward, collector, clock)
+    parts = {"collector": collector, "curve": curve}
+    learner.set_logger(Logger(None, []))  # which gets back what it had to write
+    if checkpoints.latest is not None:
+        load_checkpoint(learner, checkpoints.latest, parts)
+    saving = _Checkpoint(checkpoints, every, parts, clock)
+    clock.go_on()
+    learner.learn(
+        run.total_timesteps - learner.num_timesteps,
+        callback=[collector, saving, curve],
+        reset_num_timesteps=learner._last_obs is None,
+    )
+    clock.stop()
+    return curve.points, clock.processor
+
+
+def _directory(run: Run, config: RunConfig) -> str:
+    """The name of a run's checkpoints, which no run goes on with that was told something else."""
+    told = {name: config.of_algorithm(name) for name in sorted(config.algorithm.settings)}
+    all_of_it = repr((run, rewards.spec(run.reward), asdict(config), told))
+    digest = hashlib.sha256(all_of_it.encode()).hexdigest()[:12]
+    return f"{run.reward.replace(' ', '_')}-{run.timing}-{run.seed}-{digest}"
+
+
+class _Checkpoint(Checkpoint):
+    """Saves while the clock stands still: runs are compared by the seconds of their training."""
+
+    def __init__(
+        self,
+        checkpoints: Checkpoints,
+        every: float,
+        parts: Mapping[str, Stateful],
+        clock: Clock,
+    ) -> None:
+        super().__init__(checkpoints, every, parts)
+        self._clock = clock
+
+    def save(self) -> Path:
+        """See `Checkpoint`."""
+        with self._clock.stopped():
+            return super().save()
 
 
 def write(
@@ -160,7 +208,8 @@ def describe(texts: Sequence[Episode]) -> dict[str, float]:
 
 def base_policy(task: str) -> TransformerPolicy:
     """The model with which training on a task begins."""
-    return setup.new_policy(task, model_for(task))
+    with model_for(task) as model:
+        return setup.new_policy(task, model)
 
 
 def base_scores(run: Run) -> dict[str, float]:
@@ -171,38 +220,3 @@ def base_scores(run: Run) -> dict[str, float]:
 @cache
 def _base_scores(task: str, judges: tuple[str, ...], seed: int) -> dict[str, float]:
     return judged(write(base_policy(task), task, judges, seed))
-
-
-class _Curve(BaseCallback):
-    """Takes a point of the curve where a rollout ends.
-
-    Args:
-        reward: The name of the reward.
-        collector: Has the episodes.
-    """
-
-    def __init__(self, reward: str, collector: EpisodeCollector) -> None:
-        super().__init__()
-        self.points: list[Point] = []
-        self._reward = reward
-        self._collector = collector
-
-    def _on_training_start(self) -> None:
-        self._began = time.process_time()
-
-    def _on_rollout_start(self) -> None:
-        self._learned_from = self.num_timesteps
-
-    def _on_step(self) -> bool:
-        return True
-
-    def _on_rollout_end(self) -> None:
-        texts = self._collector.episodes
-        point = Point(
-            tokens=self._learned_from,
-            seconds=time.process_time() - self._began,
-            score=float(np.mean([text.scores[self._reward] for text in texts])),
-            kl=float(self.logger.name_to_value["objective/kl"]),
-            length=float(np.mean([len(text.token_ids) for text in texts])),
-        )
-        self.points.append(point)

@@ -8,9 +8,10 @@ what is right is left to the reward.
 
 from __future__ import annotations
 
-import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
@@ -30,22 +31,28 @@ def answers(task: str) -> list[str]:
     return known.get(task, [])
 
 
-@cache
-def model_for(task: str) -> str:
-    """The model with which training on a task begins: "builtin" or a directory.
+@contextmanager
+def model_for(task: str) -> Iterator[str]:
+    """The model with which training on a task begins, to be loaded: "builtin" or a directory.
 
-    The same in every process: seeded, and made by one thread.
+    The directory is gone after the block: workers of a cluster leave without cleaning up.
     """
-    possible = answers(task)
-    if not possible:
-        return BUILTIN
-    directory = _kept(tempfile.TemporaryDirectory(prefix="compare-rewards-"))
-    policy, tokenizer = new_policy(task, BUILTIN), Tokenizer.from_pretrained(BUILTIN)
+    if not answers(task):
+        yield BUILTIN
+        return
+    with TemporaryDirectory(prefix="compare-rewards-") as directory:
+        _fitted(task).save_pretrained(directory, Tokenizer.from_pretrained(BUILTIN))
+        yield directory
+
+
+@cache
+def _fitted(task: str) -> TransformerPolicy:
+    """The same in every process: seeded, and made by one thread."""
+    policy = new_policy(task, BUILTIN)
     with torch.random.fork_rng():
         torch.manual_seed(SEED)
-        fit(policy, task, possible, tokenizer)
-    policy.save_pretrained(directory, tokenizer)
-    return str(directory)
+        fit(policy, task, answers(task), Tokenizer.from_pretrained(BUILTIN))
+    return policy
 
 
 def fit(policy: TransformerPolicy, task: str, possible: list[str], tokenizer: Tokenizer) -> None:
@@ -71,18 +78,3 @@ def fit(policy: TransformerPolicy, task: str, possible: list[str], tokenizer: To
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-
-
-_directories: list[tempfile.TemporaryDirectory[str]] = []
-
-
-def _kept(directory: tempfile.TemporaryDirectory[str]) -> Path:
-    """A temporary directory that stays as long as the process."""
-    _directories.append(directory)
-    return Path(directory.name)
-
-
-def clean_up() -> None:
-    """Remove what was written, where the process ends without doing so itself."""
-    for directory in _directories:
-        directory.cleanup()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from comparison.clock import Clock
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
 from agents.config import RunConfig
 from agents.vec_env import make_sb3_vec_env
-from learning.judge import Clock, Judge
+from learning.judge import Judge
 from learning.trial import Point, Trial
 
 

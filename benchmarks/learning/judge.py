@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from comparison.clock import Clock
 
 from agents.evaluation import Written, write
 from agents.language_policy import LanguagePolicy
@@ -25,23 +25,6 @@ ROWS = 80
 """Texts that are written side by side."""
 
 MAX_TOKENS = 8_192
-
-
-class Clock:
-    """Seconds of training, which stands still while a model is judged."""
-
-    def __init__(self) -> None:
-        self.wall = self.processor = 0.0
-        self.go_on()
-
-    def stop(self) -> None:
-        """Count no more."""
-        self.wall += time.perf_counter() - self._wall
-        self.processor += time.process_time() - self._processor
-
-    def go_on(self) -> None:
-        """Count from here on."""
-        self._wall, self._processor = time.perf_counter(), time.process_time()
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,14 @@ from dataclasses import replace
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from comparison.clock import Clock
 from transformers import PreTrainedTokenizerFast, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, TrainerControl, TrainerState
 
 from agents.config import RunConfig
 from agents.models import load_model
 from learning.course import learner
-from learning.judge import Clock, Judge
+from learning.judge import Judge
 from learning.trial import Point, Trial
 from textgym.rewards import as_trl
 from textgym.tasks import make as make_task
