@@ -14,6 +14,11 @@ def is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
 
 
+def is_payable(value: Any) -> bool:
+    """Whether a value is a number that a reward can be: one that is finite as a float32."""
+    return is_number(value) and bool(abs(value) <= 1e38)
+
+
 def as_count(name: str, value: Any) -> int:
     """A whole number of at least 1, of Python's or of numpy's; raises ValueError if it is not."""
     try:

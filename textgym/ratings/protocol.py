@@ -19,7 +19,6 @@ request is wrong, and why in its body.
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import json
 from typing import Any, NamedTuple
 
@@ -77,18 +76,3 @@ class Submission(NamedTuple):
         if reference is not None and not isinstance(reference, str):
             raise ProtocolError(f"a reference is a string or null, got {reference!r:.200}.")
         return cls(prompt, text, reference)
-
-
-def is_rating(value: Any) -> bool:
-    """Whether a value out of JSON is a number that a reward can be, finite as a float32."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= 1e38
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host, by name or address, is this machine and nothing else."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:  # some other name
-        return False

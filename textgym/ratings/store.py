@@ -12,7 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from textgym.ratings.protocol import Submission, is_rating
+from textgym.arguments import is_payable
+from textgym.ratings.protocol import Submission
 
 _START = b'{"prompt": "'
 """What every line that a store writes begins with."""
@@ -128,7 +129,7 @@ def _read(path: Path) -> dict[str, float]:
             key, rating = Submission.from_json(entry).id, entry["rating"]
         except (ValueError, KeyError, RecursionError) as error:
             raise ValueError(_not_a_rating(path, number)) from error
-        if not is_rating(rating):
+        if not is_payable(rating):
             raise ValueError(_not_a_rating(path, number))
         ratings.setdefault(key, float(rating))
     # Only now: until here the file may be somebody's, named by mistake.

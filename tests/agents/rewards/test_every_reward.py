@@ -12,6 +12,8 @@ from agents.config import RunConfig
 from agents.run_file import load_config, save_config
 from textgym import rewards
 from textgym.ratings import RatingServer
+from textgym.rewards import make_score
+from textgym.rewards.serving import ScoreServer
 from textgym.tasks import Example, Task
 
 PARAMETERS = {
@@ -33,7 +35,7 @@ EXAMPLES = {
 
 @pytest.fixture
 def parameters(request, make_classifier, tmp_path):
-    """Parameters of a reward, and what they need: a classifier, a person who rates."""
+    """Parameters of a reward, and what they need: a classifier, a person who rates, a server."""
 
     def parameters(name):
         if name == "classifier":
@@ -48,6 +50,15 @@ def parameters(request, make_classifier, tmp_path):
             request.addfinalizer(server.server_close)
             request.addfinalizer(server.shutdown)
             return {"url": f"{server.url}/rate", "wait": 0, "fallback": 0.0}
+        if name == "http":
+            server = ScoreServer(make_score("sentiment"), "sentiment", 0)
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            request.addfinalizer(server.server_close)
+            request.addfinalizer(server.shutdown)
+            return {"url": f"{server.url}/score"}
+        if name == "ray":
+            request.getfixturevalue("local_ray")
+            return {"reward": "sentiment", "num_cpus": 0}
         return PARAMETERS.get(name, {})
 
     return parameters
@@ -91,4 +102,4 @@ def test_every_reward_says_what_it_is():
 
 def test_every_reward_has_a_measured_cost_unless_it_is_that_of_others():
     without = {reward.name for reward in rewards.info() if reward.cost is None}
-    assert without == {"adaptive", "ratings", "schedule"}
+    assert without == {"adaptive", "http", "ratings", "ray", "schedule"}

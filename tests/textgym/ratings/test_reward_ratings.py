@@ -18,8 +18,8 @@ import textgym  # noqa: F401  # registers the environments
 from textgym.checks import check_reward
 from textgym.completion import Sample
 from textgym.extras import MissingExtra
+from textgym.http import client as http_client
 from textgym.ratings import Submission
-from textgym.ratings import client as ratings_client
 from textgym.rewards import RewardError
 from textgym.rewards.ratings import Ratings
 
@@ -176,7 +176,7 @@ def test_tries_again_after_a_passing_failure(service, status: int) -> None:
 
 def test_waits_twice_as_long_before_each_next_try(service, monkeypatch) -> None:
     slept: list[float] = []
-    monkeypatch.setattr(ratings_client, "time", SimpleNamespace(sleep=slept.append))
+    monkeypatch.setattr(http_client, "time", SimpleNamespace(sleep=slept.append))
     there = service(fails(500))
     with pytest.raises(RewardError, match=r"500 Internal Server Error .*out of order.*, 4 times"):
         Ratings(there.url, backoff=0.5).score([sample("a")])
@@ -276,12 +276,12 @@ def test_other_hosts_are_reached_through_the_proxy_of_the_environment(service, m
         monkeypatch.setenv(name, proxy.url.removesuffix("/rate"))
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    ratings_client._connections.cache_clear()
+    http_client._connections.cache_clear()
     try:
         reward = Ratings("http://ratings.invalid/rate", **FAST)
         assert reward.score([sample("a")]) == [opinion("a")]
     finally:
-        ratings_client._connections.cache_clear()
+        http_client._connections.cache_clear()
 
 
 def test_headers_take_secrets_from_the_environment_and_show_them_nowhere(
@@ -325,9 +325,9 @@ def test_copies_hold_no_connection_and_go_on(service) -> None:
         ({"fallback": "zero"}, "fallback is .* a number or 'mean'.*got 'zero'"),
         ({"fallback": float("nan")}, "fallback is"),
         ({"fallback": True}, "fallback is"),
-        ({"batch_size": 0}, "batch_size is a whole number from 1 on, got 0"),
-        ({"retries": -1}, "retries is a whole number from 0 on"),
-        ({"retries": 1.5}, "retries is a whole number from 0 on"),
+        ({"batch_size": 0}, "batch_size is a whole number of at least 1, got 0"),
+        ({"retries": -1}, "retries is a whole number of at least 0"),
+        ({"retries": 1.5}, "retries is a whole number of at least 0"),
         ({"timeout": 0}, "timeout is a number of seconds, above 0, got 0"),
         ({"poll": 0}, "poll is a number of seconds, above 0"),
         ({"backoff": -0.5}, "backoff is a number of seconds"),
