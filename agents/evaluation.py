@@ -121,9 +121,15 @@ def _write_portion(
     episodes: dict[int, Episode] = {}
     rollout = Rollout(Sampler(policy, env.num_envs), env, observations, deterministic=deterministic)
     rollout.leave_out(rows >= len(prompts))
+    is_over = np.zeros(env.num_envs, np.bool_)
+    is_over[len(prompts) :] = True
     steps = 0
     while len(episodes) < len(prompts):
-        step = rollout.step()
+        while rollout.writes_on and not is_over.all():
+            dones = rollout.write()
+            is_over |= dones
+            rollout.leave_out(dones)
+        step = rollout.settle()
         steps += 1
         # SB3's infos tell of the ends of episodes alone.
         for name, amounts in process.reward.components.items():
@@ -136,7 +142,6 @@ def _write_portion(
         for row in step.begun.tolist():
             if row not in episodes:
                 contexts[row].append((steps, _context(step.new_observations, row)))
-        rollout.leave_out(step.dones)
     return [Written(episodes[row], contexts[row], components[row]) for row in range(len(prompts))]
 
 

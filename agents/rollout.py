@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,23 +12,25 @@ import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.health.causes import in_reward, in_writing
+from agents.health.causes import in_reward, in_writing, observed_contexts
 from agents.policy import whole_numbers
+from agents.run_ahead import stepper
 from agents.sampler import Sampler
 
+_AHEAD = 2**30
+"""Bytes of observations that wait for rewards, at most; then what is owed is waited for."""
 
-@dataclass(frozen=True)
-class Step:
-    """One token in every row, n rows; what SB3's algorithms know of a step.
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """One token in every row, n rows: all of a step that is known before it is paid.
 
     Attributes:
         observations: What there was before it.
         actions: The tokens, int64 (n,).
         log_probs: Their log-probabilities, float32 (n,).
         values: The critic's values of `observations`, float32 (n,).
-        rewards: float32 (n,).
         dones: Whether the episode ended, bool (n,).
-        infos: From the environment.
         terminal_values: Values of the texts of episodes that were cut and not ended, for what
             would have come after; 0 elsewhere. float32 (n,).
         new_observations: What there is after it.
@@ -41,13 +44,24 @@ class Step:
     actions: NDArray[np.int64]
     log_probs: NDArray[np.float32]
     values: NDArray[np.float32]
-    rewards: NDArray[np.float32]
     dones: NDArray[np.bool_]
-    infos: list[dict[str, Any]]
     terminal_values: NDArray[np.float32]
     new_observations: Mapping[str, NDArray[Any]]
     begun: NDArray[np.intp]
     rows: NDArray[np.intp]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step(Written):
+    """What SB3's algorithms know of a step.
+
+    Attributes:
+        rewards: float32 (n,).
+        infos: From the environment.
+    """
+
+    rewards: NDArray[np.float32]
+    infos: list[dict[str, Any]]
 
 
 class Rollout:
@@ -55,6 +69,9 @@ class Rollout:
 
     What the policy has read is kept as long as observations grow by the token that was drawn.
     Rows where they do not (a new episode; an environment that answers) are read anew.
+
+    Tokens are written by `write`, and told with their rewards by `settle`, in the same order. As
+    long as it `writes_on` there is nothing to settle that need not be waited for.
 
     Args:
         sampler: A row for each of the environment; its policy must not change until the rollout
@@ -86,6 +103,9 @@ class Rollout:
         self._ids: NDArray[np.int64] = np.empty(observations["input_ids"].shape, np.int64)
         self._lengths = np.zeros(env.num_envs, np.int64)
         self._unread = np.ones(env.num_envs, np.bool_)  # by the sampler
+        self._stepper = stepper(env)
+        self._owed: deque[Written] = deque()
+        self._failed: Exception | None = None
         for key in ("input_ids", "attention_mask"):
             whole_numbers(key, torch.as_tensor(observations[key]))
         made_for, given = self._policy.backbone.context_length, observations["input_ids"].shape[1]
@@ -97,13 +117,52 @@ class Rollout:
             )
         self._place(self._rows)
 
-    @torch.inference_mode()
+    @property
+    def unsettled(self) -> int:
+        """Steps that are written and not settled, one that failed among them."""
+        return len(self._owed) + (self._failed is not None)
+
+    @property
+    def writes_on(self) -> bool:
+        """Whether to write rather than to settle."""
+        if not self.unsettled:
+            return True
+        size = sum(array.nbytes for array in self._observations.values())
+        has_room = len(self._owed) * size < _AHEAD
+        return has_room and self._failed is None and not self._stepper.is_due
+
     def step(self) -> Step:
         """Draw a token in every row, and let the environment answer.
 
         Raises:
             Diverged: If a log-probability, a value or a reward is no number.
         """
+        self.write()
+        return self.settle()
+
+    def write(self) -> NDArray[np.bool_]:
+        """Draw a token in every row.
+
+        What goes wrong is raised by `settle`, behind the steps before it.
+
+        Returns:
+            Whose episodes it ended, bool (n,).
+
+        Raises:
+            Diverged: If a log-probability or a value is no number.
+        """
+        try:
+            written = self._write()
+        except Exception as error:
+            if not self._owed:
+                raise
+            self._failed = error
+            return np.zeros(self._env.num_envs, np.bool_)
+        self._owed.append(written)
+        return written.dones
+
+    @torch.inference_mode()
+    def _write(self) -> Written:
         rows = self._rows
         self._check_room()
         self._begin(self._unread)
@@ -117,38 +176,55 @@ class Rollout:
                 self._policy, self._contexts(), tokens.astype(np.int64), log_probs, values
             )
         actions = self._spread(tokens, np.int64, self._filler)
-        self._env.step_async(actions)
+        self._stepper.send(actions)
         self._sampler.append(drawn.tokens)
-        new_observations, rewards, dones, infos = self._env.step_wait()
+        new_observations, dones, infos = self._stepper.receive()
         assert isinstance(new_observations, dict)
-        if len(rows) < self._env.num_envs:
-            rewards, dones, infos = self._written_only(rewards, dones, infos)
-        if not np.isfinite(rewards).all():
-            noted = {"log_probs": log_probs, "values": values}
-            raise in_reward(self._contexts(), actions[rows], rewards[rows], noted)
+        dones = dones & self._is_written(rows)
 
         self._ids[rows, self._lengths[rows]] = actions[rows]
         self._lengths[rows] += 1
         terminal_values = self._terminal_values(dones, infos)
         goes_on = self._is_as_written(new_observations, slice(None))
         begun = rows[np.logical_or(dones, ~goes_on)[rows]]
-        step = Step(
-            self._observations,
-            actions,
-            self._spread(log_probs, np.float32),
-            self._spread(values, np.float32),
-            rewards,
-            dones,
-            infos,
-            terminal_values,
-            new_observations,
-            begun,
-            rows,
+        written = Written(
+            observations=self._observations,
+            actions=actions,
+            log_probs=self._spread(log_probs, np.float32),
+            values=self._spread(values, np.float32),
+            dones=dones,
+            terminal_values=terminal_values,
+            new_observations=new_observations,
+            begun=begun,
+            rows=rows,
         )
         self._observations = new_observations
         self._place(begun)
         self._unread[begun] = True
-        return step
+        return written
+
+    def settle(self) -> Step:
+        """The first step that is not settled, with its rewards, for which it waits.
+
+        Raises:
+            Diverged: If a reward is no number.
+        """
+        if not self._owed and self._failed is not None:
+            raise self._failed
+        written = self._owed[0]
+        _, rewards, _, infos = self._stepper.tell()
+        rows = written.rows
+        if len(rows) < self._env.num_envs:
+            is_written = self._is_written(rows)
+            infos = [info if row else {} for row, info in zip(is_written, infos, strict=True)]
+            rewards = np.where(is_written, rewards, np.float32(0))
+        if not np.isfinite(rewards).all():
+            contexts = observed_contexts(written.observations)
+            noted = {"log_probs": written.log_probs[rows], "values": written.values[rows]}
+            texts = [contexts[row] for row in rows.tolist()]
+            raise in_reward(texts, written.actions[rows], rewards[rows], noted)
+        self._owed.popleft()
+        return Step(**vars(written), rewards=rewards, infos=infos)
 
     @torch.inference_mode()
     def values(self, rows: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -180,14 +256,11 @@ class Rollout:
             self._sampler.keep(stay.nonzero()[0])
             self._rows = self._rows[stay]
 
-    def _written_only(
-        self, rewards: NDArray[np.float32], dones: NDArray[np.bool_], infos: list[dict[str, Any]]
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
-        """What an environment answered, of rows that are left out nothing."""
-        written = np.zeros(len(dones), np.bool_)
-        written[self._rows] = True
-        answers = [info if row else {} for row, info in zip(written, infos, strict=True)]
-        return np.where(written, rewards, np.float32(0)), dones & written, answers
+    def _is_written(self, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Whether rows are among those in which a token is written, bool (n,)."""
+        written = np.zeros(self._env.num_envs, np.bool_)
+        written[rows] = True
+        return written
 
     def _place(self, rows: NDArray[np.intp]) -> None:
         """Take the texts of rows as they were observed."""

@@ -87,7 +87,7 @@ def train(
         console: Where to show progress; the terminal if None.
         resume: Go on with the run in `config.output`, up to `config.total_timesteps`.
         callbacks: Others of Stable-Baselines3. Between two updates they come before the checkpoint,
-            so that a SIGINT which they raise there saves and stops the run at once.
+            so that an interrupt which they cause there saves and stops the run at once.
 
     Raises:
         Diverged: If a loss, a gradient, a reward, a value or a probability became no number.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
+from collections import deque
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -18,8 +19,23 @@ from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
 import textgym
+from textgym.vector_env import Moved, TextGenVectorEnv
 
 gym.register_envs(textgym)
+
+
+class Ahead(NamedTuple):
+    """What is known of a step of n rows before it is paid.
+
+    Attributes:
+        observations: What there is after it.
+        dones: Whose episodes it ended, bool (n,).
+        infos: With `terminal_observation` and `TimeLimit.truncated` of those.
+    """
+
+    observations: VecEnvObs
+    dones: NDArray[np.bool_]
+    infos: list[dict[str, Any]]
 
 
 class VectorEnvBridge(VecEnv):
@@ -28,6 +44,10 @@ class VectorEnvBridge(VecEnv):
     Infos are filled where an episode ends, and are empty dicts elsewhere: the final info with
     `terminal_observation` and `TimeLimit.truncated`, as SB3's algorithms read them. SB3 wants
     `VecMonitor` around it for episode statistics; `make_sb3_vec_env` adds that.
+
+    Where rewards are made elsewhere, an environment may run ahead of them: `advance` does a step
+    and returns what it led to, and the `step` with the same actions that goes through all wrappers
+    later waits for its rewards and has nothing else to do.
 
     Args:
         env: The vector environment, made with `AutoresetMode.SAME_STEP`: SB3 has no step that
@@ -51,6 +71,7 @@ class VectorEnvBridge(VecEnv):
         self.spec = env.spec
         self._begun = False
         self._actions: NDArray[Any] = np.zeros(0)
+        self._ahead: deque[tuple[NDArray[Any], Moved]] = deque()
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
 
     def reset(self) -> VecEnvObs:
@@ -59,6 +80,7 @@ class VectorEnvBridge(VecEnv):
         Raises:
             ValueError: If there are not as many options as rows.
         """
+        self._drop_ahead()
         seed = self._seeds[0]  # VecEnv.seed gives row i seed + i, and so does Gymnasium
         groups = self._rows_by_options()
         if len(groups) > 1 and not self._begun:
@@ -80,25 +102,75 @@ class VectorEnvBridge(VecEnv):
         self._actions = actions
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Step every row; rewards float32 (n,), dones bool (n,), infos a list of n dicts."""
-        observations, rewards, terminated, truncated, columns = self.env.step(self._actions)
+        """Step every row; rewards float32 (n,), dones bool (n,), infos a list of n dicts.
+
+        Raises:
+            RuntimeError: If steps were done ahead, and the first of them with other actions.
+        """
+        if self._ahead:
+            actions, moved = self._ahead[0]
+            if not np.array_equal(actions, self._actions):
+                raise RuntimeError(
+                    f"the environment has run ahead with actions {actions}, and is now stepped "
+                    f"with {self._actions}; take the steps as they were done, or reset it."
+                )
+            self._ahead.popleft()
+            observations, terminated = moved.observations, moved.terminated
+            truncated = moved.truncated
+            rewards, columns = moved.owed.settle()
+        else:
+            observations, rewards, terminated, truncated, columns = self.env.step(self._actions)
         dones = terminated | truncated
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         for row in dones.nonzero()[0].tolist():
             info = _row_info(columns.get("final_info", {}), row)
-            info["terminal_observation"] = columns["final_obs"][row]
-            info["TimeLimit.truncated"] = not terminated[row]
+            info |= _ending(columns["final_obs"][row], terminated[row])
             infos[row] = info
             self.reset_infos[row] = _row_info(columns, row)
         return observations, rewards.astype(np.float32), dones, infos
+
+    @property
+    def runs_ahead(self) -> bool:
+        """Whether `advance` can be called: it is worth it, and nothing depends on rewards."""
+        return isinstance(self.env, TextGenVectorEnv) and self.env.process.runs_ahead
+
+    def advance(self, actions: NDArray[Any]) -> Ahead:
+        """Do a step of which `step` gives the whole result later.
+
+        Args:
+            actions: One a row.
+        """
+        moved = self._base.advance(actions)
+        self._ahead.append((actions, moved))
+        infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        for row, observation in zip(moved.ended.tolist(), moved.final_obs, strict=True):
+            infos[row] = _ending(observation, moved.terminated[row])
+        return Ahead(moved.observations, moved.terminated | moved.truncated, infos)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the rewards of the first step that was done ahead are there."""
+        return bool(self._ahead) and self._ahead[0][1].owed.is_due
+
+    def _drop_ahead(self) -> None:
+        """Forget the steps that were done ahead, and what is owed for them."""
+        for _, moved in self._ahead:
+            moved.owed.cancel()
+        self._ahead.clear()
 
     def state(self) -> dict[str, Any]:
         """Where the environment is between two steps, if it can tell; see `TextGenVectorEnv.state`.
 
         Raises:
             TypeError: If it cannot.
+            RuntimeError: If it has run ahead.
         """
         self._check_tells_state()
+        if self._ahead:
+            raise RuntimeError(
+                f"the environment is {len(self._ahead)} steps ahead of its rewards, since a "
+                "rollout was stopped in its middle. Save between two rollouts."
+            )
         state: dict[str, Any] = self._base.state()
         return state
 
@@ -113,6 +185,7 @@ class VectorEnvBridge(VecEnv):
             ValueError: If that was another kind of environment.
         """
         self._check_tells_state()
+        self._drop_ahead()
         observations, anew = self._base.load_state(state)
         self._begun = True
         self._reset_seeds()  # which are for a beginning
@@ -127,6 +200,7 @@ class VectorEnvBridge(VecEnv):
 
     def close(self) -> None:
         """Close the vector environment."""
+        self._drop_ahead()
         self.env.close()
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
@@ -281,6 +355,11 @@ def _resets_in_same_step(spec: EnvSpec) -> bool:
         return False
     creator = load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
     return "autoreset_mode" in inspect.signature(creator).parameters
+
+
+def _ending(observation: Any, terminated: np.bool_) -> dict[str, Any]:
+    """What SB3's algorithms read in the info of an episode that is over."""
+    return {"terminal_observation": observation, "TimeLimit.truncated": not terminated}
 
 
 def _row_info(columns: Mapping[str, Any], row: int) -> dict[str, Any]:

@@ -44,6 +44,8 @@ BATCHES = 4
 
 WITHOUT = {
     "ratings": "a person",
+    "http": "that of the service, and 1 ms a call",
+    "ray": "that of the reward it holds, and 1 ms a call",
     "adaptive": "that of the rewards it holds, and 1 µs",
     "schedule": "that of the reward it holds, and 1 µs",
 }

@@ -198,7 +198,7 @@ class TextGenEnv(Progress, gym.Env[Observation, int]):
         super().reset(seed=seed)
         if seed is not None:
             self.process.prompts.restart()
-        self.process.begin(_ROW, [self.np_random], options)
+        self.process.begin(_ROW, [self.np_random], options)()
         self._live.begin()
         if self.render_mode == "human":
             self.render()
@@ -222,7 +222,7 @@ class TextGenEnv(Progress, gym.Env[Observation, int]):
         rewards, terminated, truncated = process.step(_ROW, tokens)
         info = _single(process.step_info())
         if process.ended[0]:
-            info.update(_single(process.final_info(_ROW)))
+            info.update(_single(process.final_info(_ROW)()))
         if self.render_mode == "human":
             self.render()
         return (

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from gymnasium import spaces
@@ -18,6 +18,7 @@ from textgym.prompt_format import prompt_format
 from textgym.prompts import Prompt, Prompts, PromptTruncation
 from textgym.rendering import Transcript
 from textgym.rewards import Every, RewardSpec, Timing
+from textgym.rewards.deferred import Owed
 from textgym.tasks import Task
 from textgym.tokenizer import BUILTIN, Tokenizer
 from textgym.trials import Trials
@@ -30,6 +31,8 @@ TaskSpec: TypeAlias = "str | Mapping[str, Any] | Task"
 Transition: TypeAlias = tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]
 """Rewards, terminated and truncated of the rows that took a step, each of shape (k,)."""
 
+T = TypeVar("T")
+
 _MOST_TOKENS = 2**31  # which take 18 GiB
 
 
@@ -37,6 +40,10 @@ class TextProcess:
     """A batch of `num_rows` episodes of writing, each at its own place.
 
     `TextGenEnv` is one row of it, `TextGenVectorEnv` many. For the arguments see `TextGenEnv`.
+
+    What writes does not depend on what is paid. So where a reward is made elsewhere, a step has
+    two halves, as rewards have them (`textgym.rewards.deferred`): `advance` writes, and what it
+    returns pays, perhaps later. Second halves run in the order of their first halves.
 
     Attributes:
         task: The task.
@@ -50,6 +57,8 @@ class TextProcess:
         reward: The weighted sum of rewards.
         observation_space: `Dict(input_ids, attention_mask)` of one row.
         action_space: `Discrete(vocabulary)` of one row; `Tokens` if not all may be written.
+        runs_ahead: Whether second halves may run later: a reward is made elsewhere, and nothing
+            that is done depends on what it pays. The choice between templates does.
     """
 
     def __init__(
@@ -128,6 +137,7 @@ class TextProcess:
         )
         self.trials = None if self.prompts.selection is None else Trials(self.prompts, num_rows)
         self._token_rewards = np.zeros((num_rows, max_new_tokens)) if record_rewards else None
+        self.runs_ahead = self.reward.is_remote and self.trials is None and not record_rewards
 
         vocab_size = self.tokenizer.vocab_size
         # With no dimension: numpy compares with an array in half the time of a Python number.
@@ -148,7 +158,7 @@ class TextProcess:
         rows: Rows,
         generators: Sequence[np.random.Generator],
         options: Mapping[str, Any] | None = None,
-    ) -> None:
+    ) -> Callable[[], None]:
         """Begin an episode in each of `rows`, int (k,).
 
         Args:
@@ -156,6 +166,9 @@ class TextProcess:
             generators: Draws the prompt, one for each of `rows`; drawn from once a row, whatever
                 the options say.
             options: A prompt for all of them instead of one drawn; see `Prompts.choose`.
+
+        Returns:
+            The second half.
 
         Raises:
             ValueError: On an unknown option, or a prompt that does not fit.
@@ -166,15 +179,18 @@ class TextProcess:
             for prompt in prompts:
                 self.prompts.forget(prompt)
             prompts = [chosen] * len(rows)
-        self.start(rows, prompts, drawn=chosen is None)
+        return self.start(rows, prompts, drawn=chosen is None)
 
-    def start(self, rows: Rows, prompts: Sequence[Prompt], *, drawn: bool) -> None:
+    def start(self, rows: Rows, prompts: Sequence[Prompt], *, drawn: bool) -> Callable[[], None]:
         """Begin an episode in each of `rows`, int (k,), with k prompts.
 
         Args:
             rows: Whose episodes begin.
             prompts: Of each.
             drawn: Whether they were drawn here, and not asked for by somebody.
+
+        Returns:
+            The second half.
         """
         dynamics.begin(self.contexts, rows, [prompt.token_ids for prompt in prompts])
         where = dynamics.index(rows, self.num_rows)
@@ -182,7 +198,7 @@ class TextProcess:
         self.completions.begin(rows, [p.example for p in prompts], [p.continues for p in prompts])
         if self.trials is not None:
             self.trials.begin(rows, prompts, drawn=drawn)
-        self.reward.start(rows, self.completions)
+        return self._second(self.reward.begin(rows, self.completions))
 
     @staticmethod
     def as_array(actions: Any) -> NDArray[Any]:
@@ -238,6 +254,17 @@ class TextProcess:
         Raises:
             RewardError: If a reward failed.
         """
+        owed, terminated, truncated = self.advance(rows, tokens)
+        return owed.settle(), terminated, truncated
+
+    def advance(
+        self, rows: Rows, tokens: NDArray[np.int64]
+    ) -> tuple[Owed[NDArray[np.float64]], NDArray[np.bool_], NDArray[np.bool_]]:
+        """Write a token in each of `rows`; pay for it, or if it `runs_ahead` have it paid later.
+
+        Arguments and what is returned and raised are those of `step`, but that the rewards, and
+        the errors of those that are made elsewhere, are `Owed`.
+        """
         where = dynamics.index(rows, self.num_rows)
         dynamics.append(self.contexts, where, tokens)
         terminated: NDArray[np.bool_] = self.completions.is_end[tokens]
@@ -253,37 +280,52 @@ class TextProcess:
         if self._step_limit is not None:
             truncated |= self.completions.lengths(rows) >= self._step_limit
         self.ended[where] = terminated | truncated
-        paid = self.reward.step(rows, tokens, self.completions)
-        if self._token_rewards is not None:
-            self._token_rewards[rows, self.completions.lengths(rows) - 1] = paid
+        if self.runs_ahead:
+            owed = self.reward.submit(rows, tokens, self.completions)
+        else:
+            paid = self.reward.step(rows, tokens, self.completions)
+            owed = Owed(lambda: paid)
+            if self._token_rewards is not None:
+                self._token_rewards[rows, self.completions.lengths(rows) - 1] = paid
         for row, reply in replies.items():
             self._answer(row, reply)
         if self.trials is not None and self.ended[where].any():
             over = rows[self.ended[rows]]
             self.trials.settle(over, self.reward.total(over))
-        return paid, terminated, truncated
+        return owed, terminated, truncated
 
     def step_info(self) -> dict[str, Any]:
-        """What is known of the rows that just took a step, for `info`: columns of k values.
+        """What is known of the rows whose step was just settled, for `info`: columns of k values.
 
         The arrays are the caller's from then on.
         """
         return {"reward_components": self.reward.components}
 
-    def final_info(self, rows: Rows) -> dict[str, Any]:
-        """What is known of rows whose episode is over, for `info`: columns of k values."""
-        info: dict[str, Any] = {
-            **self.reset_info(rows),
-            "text": [self.completions.text(row) for row in rows.tolist()],
-            "score": self.reward.total(rows),
-            "scores": {name: scores[rows] for name, scores in self.reward.scores.items()},
-        }
-        success = self._success(rows)
-        if success is not None:
-            info["is_success"] = success
+    def final_info(self, rows: Rows) -> Callable[[], dict[str, Any]]:
+        """What is known of rows whose episode is over, for `info`: columns of k values.
+
+        Returns:
+            The second half, which tells.
+        """
+        info = self.reset_info(rows)
+        info["text"] = [self.completions.text(row) for row in rows.tolist()]
+        solved = self._solved(rows)
+        replies = None
         if self._turns is not None:
-            info["replies"] = [self.completions.replies(row) for row in rows.tolist()]
-        return info
+            replies = [self.completions.replies(row) for row in rows.tolist()]
+
+        def told() -> dict[str, Any]:
+            reward = self.reward
+            info["score"] = reward.total(rows)
+            info["scores"] = {name: scores[rows] for name, scores in reward.scores.items()}
+            success = reward.success(rows) if self.task.success is None else solved
+            if success is not None:
+                info["is_success"] = success
+            if replies is not None:
+                info["replies"] = replies
+            return info
+
+        return self._second(told)
 
     def reset_info(self, rows: Rows) -> dict[str, Any]:
         """What is known of rows whose episode begins, for `info`: columns of k values."""
@@ -321,12 +363,19 @@ class TextProcess:
             end = self.contexts.ends[row] + dynamics.room(self.contexts, row)
             self._limits[row] = min(self._limits[row] + len(reply.token_ids), end)
 
-    def _success(self, rows: Rows) -> NDArray[np.bool_] | None:
-        """Whether texts that are over solve their tasks, bool (k,); None if nobody can tell."""
+    def _solved(self, rows: Rows) -> NDArray[np.bool_] | None:
+        """Whether texts that are over solve their task, bool (k,); None if it cannot tell."""
         if self.task.success is None:
-            return self.reward.success(rows)
+            return None
         solved = [bool(self.task.success(sample)) for sample in self.completions.samples(rows)]
         return np.array(solved, np.bool_)
+
+    def _second(self, half: Callable[[], T]) -> Callable[[], T]:
+        """A second half; where it need not wait for others, it runs now."""
+        if self.runs_ahead:
+            return half
+        result = half()
+        return lambda: result
 
     def _stopped(self, rows: Rows) -> NDArray[np.bool_]:
         texts = [self.completions.turn_text(row) for row in rows.tolist()]

@@ -41,11 +41,12 @@ def take_up(process: TextProcess, episodes: list[dict[str, Any] | None]) -> None
     if not goes_on:
         return
     prompts = [process.prompts.from_data(episode["prompt"]) for episode in goes_on.values()]
-    process.start(np.array(list(goes_on)), prompts, drawn=True)
+    process.start(np.array(list(goes_on)), prompts, drawn=True)()
     for row, episode in goes_on.items():
         process.reward.load_terms(row, episode["terms"])
         if process.trials is not None:
             process.trials.take_up(row, is_open=episode["on_trial"])
+    owed = []
     for place in range(max(len(episode["token_ids"]) for episode in goes_on.values())):
         writing = [
             (row, episode["token_ids"][place])
@@ -53,7 +54,9 @@ def take_up(process: TextProcess, episodes: list[dict[str, Any] | None]) -> None
             if place < len(episode["token_ids"])
         ]
         rows, tokens = np.array(writing, np.int64).T
-        process.step(rows, process.as_tokens(tokens))
+        owed.append(process.advance(rows, process.as_tokens(tokens))[0])
+    for paid in owed:
+        paid.settle()
     for row, episode in goes_on.items():
         if process.ended[row] or _length(process, row) != episode["length"]:
             raise ValueError(

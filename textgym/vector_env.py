@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
 
 import gymnasium as gym
 import numpy as np
@@ -18,10 +19,11 @@ from textgym.arguments import as_count, check_options
 from textgym.bandits import BanditSpec
 from textgym.dynamics import Observation, Rows, observe, observe_rows
 from textgym.env import METADATA, check_render_mode
-from textgym.process import TaskSpec, TextProcess, Transition
+from textgym.process import TaskSpec, TextProcess
 from textgym.progress import Progress
 from textgym.prompts import PromptTruncation
 from textgym.rewards import Every, RewardSpec, Timing
+from textgym.rewards.deferred import Owed
 from textgym.tokenizer import BUILTIN, Tokenizer
 from textgym.unfinished import take_up, unfinished
 from textgym.vector_infos import lay_out, take_out, tell
@@ -30,6 +32,68 @@ from textgym.vocabulary import VocabularySpec
 StepResult: TypeAlias = tuple[
     Observation, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]
 ]
+
+
+class Moved(NamedTuple):
+    """What came of a step of n rows, but for what is owed.
+
+    Attributes:
+        observations: Of arrays (n, L).
+        terminated: bool (n,).
+        truncated: bool (n,).
+        ended: Rows whose episode is over, int (k,).
+        final_obs: What there was at the end of each, where they begin anew in the same step.
+        owed: Rewards float64 (n,), and infos.
+    """
+
+    observations: Observation
+    terminated: NDArray[np.bool_]
+    truncated: NDArray[np.bool_]
+    ended: Rows
+    final_obs: list[Observation]
+    owed: Owed[tuple[NDArray[np.float64], dict[str, Any]]]
+
+
+class _Begun(NamedTuple):
+    """Rows whose episodes began: the second half of that, and what is told of them."""
+
+    rows: Rows
+    settle: Callable[[], None]
+    info: dict[str, Any]
+
+
+class _Step:
+    """A step between its two halves.
+
+    Attributes:
+        rows: Those that wrote a token.
+        paid: What they are paid.
+        terminated: bool (n,).
+        truncated: bool (n,).
+        before: Those that began anew before, if any.
+        ended: Those whose episode is over with it.
+        final_info: What is told of them.
+        final_obs: What they ended with, if they began anew.
+        after: That they did.
+    """
+
+    before: _Begun | None = None
+    ended: Rows = np.zeros(0, np.intp)
+    final_info: Callable[[], dict[str, Any]] | None = None
+    final_obs: list[Observation] = []  # noqa: RUF012  # of those that have none
+    after: _Begun | None = None
+
+    def __init__(
+        self,
+        rows: Rows,
+        paid: Owed[NDArray[np.float64]],
+        terminated: NDArray[np.bool_],
+        truncated: NDArray[np.bool_],
+    ) -> None:
+        self.rows = rows
+        self.paid = paid
+        self.terminated = terminated
+        self.truncated = truncated
 
 
 class TextGenVectorEnv(Progress, VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
@@ -116,6 +180,7 @@ All rows share what is learned of templates.
         self._generators: list[tuple[np.random.Generator, int] | None] = [None] * num_envs
         self._begun = np.zeros(num_envs, np.bool_)
         self._held = np.zeros(num_envs, np.bool_)
+        self._holds = False  # whether any is held
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -167,11 +232,12 @@ All rows share what is learned of templates.
             group_size = as_count("option group_size", options.pop("group_size", 1))
             self.process.prompts.group_by(group_size)
         self._held[rows] = False
+        self._holds = bool(self._held.any())
         for row in rows.tolist():
             if seeds[row] is not None:
                 self._generators[row] = seeding.np_random(seeds[row])
         infos: dict[str, Any] = {}
-        self._begin(rows, options, infos)
+        self._tell_begun(self._begin(rows, options), infos)
         return observe(self.process.contexts), infos
 
     def hold(self, rows: NDArray[np.bool_]) -> None:
@@ -186,6 +252,7 @@ All rows share what is learned of templates.
             ValueError: If it is no such array.
         """
         self._held |= self._checked_mask("rows", rows)
+        self._holds = True
 
     def step(self, actions: NDArray[np.int64]) -> StepResult:
         """Append a token to every row.
@@ -202,26 +269,33 @@ All rows share what is learned of templates.
             ValueError: If the actions are not token ids, one a row, or one may not be written.
             textgym.RewardError: If a reward failed.
         """
-        actions = self.process.as_array(actions)
-        if actions.shape != (self.num_envs,):
-            raise ValueError(
-                f"actions have shape {actions.shape}; expected one token id a row, "
-                f"({self.num_envs},)."
-            )
-        process = self.process
-        infos: dict[str, Any] = {}
-        (over,) = (process.ended & ~self._held).nonzero()
-        if len(over) or self._held.any():
-            rows, (rewards, terminated, truncated) = self._step_others(actions, over, infos)
-        else:
-            rows = self._all
-            rewards, terminated, truncated = process.step(rows, process.as_tokens(actions))
-        (ended,) = (process.ended & ~self._held).nonzero()
-        if rows is self._all and not len(ended):
-            infos = lay_out(process.step_info(), self._everyone)
-        elif len(rows):
-            self._tell_step(rows, ended, infos)
-        return observe(process.contexts), rewards, terminated, truncated, infos
+        step = self._write(actions)
+        rewards, infos = self._settle(step)
+        return observe(self.process.contexts), rewards, step.terminated, step.truncated, infos
+
+    def advance(self, actions: NDArray[np.int64]) -> Moved:
+        """Append a token to every row, and leave it for later to tell what was paid.
+
+        What a reward pays that is made elsewhere (`RemoteScore`) is asked for and not waited for,
+        if `process.runs_ahead`. Settle what is `owed` step by step, in the order of the steps, and
+        all of it before anything else is asked of the environment than to go on or to hold rows;
+        a reset of all rows drops it.
+
+        Args:
+            actions: As for `step`.
+
+        Returns:
+            What `step` returns; rewards and infos are owed.
+        """
+        step = self._write(actions)
+        return Moved(
+            observe(self.process.contexts),
+            step.terminated,
+            step.truncated,
+            step.ended,
+            step.final_obs,
+            Owed(partial(self._settle, step), step.paid.futures),
+        )
 
     def state(self) -> dict[str, Any]:
         """Where all rows are, and what decides how they go on, JSON-able.
@@ -267,9 +341,10 @@ All rows share what is learned of templates.
             self._generators.append((generator, seed))
         self._begun = np.array(state["begun"], np.bool_)
         self._held = np.array(state["held"], np.bool_)
+        self._holds = bool(self._held.any())
         anew = process.ended & ~np.array(state["ended"], np.bool_)
         if anew.any():
-            self._begin(anew.nonzero()[0], {}, {})
+            self._tell_begun(self._begin(anew.nonzero()[0], {}), {})
         return observe(process.contexts), anew
 
     def render(self) -> tuple[str | NDArray[np.uint8] | None, ...] | None:  # type: ignore[override]
@@ -286,14 +361,31 @@ All rows share what is learned of templates.
         """Valid actions of every row, bool (n, V); see `TextGenEnv.action_masks`."""
         return np.tile(self.process.action_mask(), (self.num_envs, 1))
 
-    def _step_others(
-        self, actions: NDArray[Any], over: Rows, infos: dict[str, Any]
-    ) -> tuple[Rows, Transition]:
-        """A step in which not all rows write: those in `over` begin anew, if the mode says so.
+    def _write(self, actions: NDArray[Any]) -> _Step:
+        """The first half of a step."""
+        process = self.process
+        actions = process.as_array(actions)
+        if actions.shape != (self.num_envs,):
+            raise ValueError(
+                f"actions have shape {actions.shape}; expected one token id a row, "
+                f"({self.num_envs},)."
+            )
+        over = self._over()
+        if len(over) or self._holds:
+            step = self._write_others(actions, over)
+        else:
+            step = _Step(self._all, *process.advance(self._all, process.as_tokens(actions)))
+        ended = self._over()
+        if len(ended):
+            step.ended = ended
+            step.final_info = process.final_info(ended)
+            if self.autoreset_mode is AutoresetMode.SAME_STEP:
+                step.final_obs = observe_rows(process.contexts, ended)
+                step.after = self._begin(ended, {})
+        return step
 
-        Returns:
-            The other rows, and the transition of all rows.
-        """
+    def _write_others(self, actions: NDArray[Any], over: Rows) -> _Step:
+        """A step in which not all rows write: those in `over` begin anew, if the mode says so."""
         begin_anew = self.autoreset_mode is AutoresetMode.NEXT_STEP and self._begun.all()
         if len(over) and not begin_anew:
             raise gym.error.ResetNeeded(
@@ -301,37 +393,58 @@ All rows share what is learned of templates.
                 "options={'reset_mask': mask} for some rows only."
             )
         n, process = self.num_envs, self.process
-        transition = np.zeros(n), np.zeros(n, np.bool_), np.zeros(n, np.bool_)
         (rows,) = np.logical_not(process.ended | self._held).nonzero()
         tokens = process.as_tokens(actions[rows])  # refused before anything is done
+        step = _Step(rows, Owed(lambda: np.zeros(0)), np.zeros(n, np.bool_), np.zeros(n, np.bool_))
         if len(over):
-            self._begin(over, {}, infos)
+            step.before = self._begin(over, {})
         if len(rows):
-            for column, part in zip(transition, process.step(rows, tokens), strict=True):
-                column[rows] = part
-        return rows, transition
+            step.paid, terminated, truncated = process.advance(rows, tokens)
+            step.terminated[rows], step.truncated[rows] = terminated, truncated
+        return step
 
-    def _tell_step(self, rows: Rows, ended: Rows, infos: dict[str, Any]) -> None:
-        """Tell of `rows`, which took a step, and `ended` among them; begin those anew if asked."""
-        n, process, step_info = self.num_envs, self.process, self.process.step_info()
-        if self.autoreset_mode is not AutoresetMode.SAME_STEP or not len(ended):
+    def _settle(self, step: _Step) -> tuple[NDArray[np.float64], dict[str, Any]]:
+        """The second half of a step: the rewards of all rows, and what is told of them."""
+        n, rows, ended, final_info = self.num_envs, step.rows, step.ended, step.final_info
+        infos: dict[str, Any] = {}
+        if step.before is not None:
+            self._tell_begun(step.before, infos)
+        rewards = step.paid.settle()
+        if rows is not self._all:
+            paid, rewards = rewards, np.zeros(n)
+            rewards[rows] = paid
+        elif final_info is None:
+            return rewards, lay_out(self.process.step_info(), self._everyone)
+        if not len(rows):
+            return rewards, infos
+        step_info = self.process.step_info()
+        if final_info is None or step.after is None:
             tell(infos, rows, step_info, n)
-            if len(ended):
-                tell(infos, ended, process.final_info(ended), n)
-            return
-        goes_on = ~process.ended[rows]
-        final_info = {**process.final_info(ended), **take_out(step_info, ~goes_on)}
-        if goes_on.any():
-            tell(infos, rows[goes_on], take_out(step_info, goes_on), n)
-        final_obs = observe_rows(process.contexts, ended)
-        tell(infos, ended, {"final_obs": final_obs, "final_info": final_info}, n)
-        self._begin(ended, {}, infos)
+            if final_info is not None:
+                tell(infos, ended, final_info(), n)
+            return rewards, infos
+        over = step.terminated[rows] | step.truncated[rows]
+        if not over.all():
+            tell(infos, rows[~over], take_out(step_info, ~over), n)
+        final = {**final_info(), **take_out(step_info, over)}
+        tell(infos, ended, {"final_obs": step.final_obs, "final_info": final}, n)
+        self._tell_begun(step.after, infos)
+        return rewards, infos
 
-    def _begin(self, rows: Rows, options: Mapping[str, Any], infos: dict[str, Any]) -> None:
+    def _over(self) -> Rows:
+        """Rows whose episode is over or has not begun, but for those that are held."""
+        ended = self.process.ended
+        return (ended & ~self._held if self._holds else ended).nonzero()[0]
+
+    def _begin(self, rows: Rows, options: Mapping[str, Any]) -> _Begun:
         generators = [self._random(row)[0] for row in rows.tolist()]
-        self.process.begin(rows, generators, options)
+        second = self.process.begin(rows, generators, options)
         self._begun[rows] = True
-        tell(infos, rows, self.process.reset_info(rows), self.num_envs)
+        return _Begun(rows, second, self.process.reset_info(rows))
+
+    def _tell_begun(self, begun: _Begun, infos: dict[str, Any]) -> None:
+        begun.settle()
+        tell(infos, begun.rows, begun.info, self.num_envs)
 
     def _random(self, row: int) -> tuple[np.random.Generator, int]:
         """A row's generator and the seed that it began with; made when first needed."""

@@ -292,17 +292,17 @@ def fill():
             (begun,) = (dones | answered).nonzero()
             numbers = rng.normal(size=(3, n)).astype(np.float32)
             step = Step(
-                before,
-                actions,
-                -np.abs(numbers[0]),
-                numbers[1],
-                numbers[2],
-                dones,
-                [{}] * n,
-                np.zeros(n, np.float32),
-                observed(texts),
-                begun,
-                np.arange(n),
+                observations=before,
+                actions=actions,
+                log_probs=-np.abs(numbers[0]),
+                values=numbers[1],
+                rewards=numbers[2],
+                dones=dones,
+                infos=[{}] * n,
+                terminal_values=np.zeros(n, np.float32),
+                new_observations=observed(texts),
+                begun=begun,
+                rows=np.arange(n),
             )
             buffer.add_step(step, starts, buffer.gamma)
             starts = dones

@@ -72,7 +72,9 @@ def test_mini_batches_come_in_another_order_each_time(make_buffer):
     buffer, _ = make_buffer(0, 20, 4)
     np.random.seed(0)
     orders = {
-        tuple((segment.row, segment.begin) for batch in buffer.mini_batches(10) for segment in batch)
+        tuple(
+            (segment.row, segment.begin) for batch in buffer.mini_batches(10) for segment in batch
+        )
         for _ in range(5)
     }
     assert len(orders) == 5

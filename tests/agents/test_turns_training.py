@@ -44,13 +44,13 @@ def rollout(make_llama, byte_tokenizer_dir, monkeypatch):
     model = make_llama(max_position_embeddings=512)
     untrained = copy.deepcopy(model)
     ours = TokenPPO(TransformerPolicy, env, **SETTINGS, policy_kwargs={"model": model, **SGD})
-    steps, step = [], Rollout.step
+    steps, settle = [], Rollout.settle
 
     def recorded(self):
-        steps.append(step(self))
+        steps.append(settle(self))
         return steps[-1]
 
-    monkeypatch.setattr(Rollout, "step", recorded)
+    monkeypatch.setattr(Rollout, "settle", recorded)
     ours._setup_learn(10_000)
     callback = ours._init_callback(None)
     assert ours.collect_rollouts(env, callback, ours.rollout_buffer, N_STEPS)

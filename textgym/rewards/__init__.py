@@ -16,7 +16,7 @@ Several at once are a mapping of names to weights, parameters or functions: `{"s
 TRL's trainers of any of them, and `replay` says what each token of a given text earns.
 """
 
-from textgym.rewards.base import Reward, RewardError, Score, Stateful
+from textgym.rewards.base import RemoteScore, Reward, RewardError, Score, Stateful
 from textgym.rewards.combine import WeightedSum
 from textgym.rewards.make import (
     Info,
@@ -24,6 +24,7 @@ from textgym.rewards.make import (
     documentation,
     info,
     make,
+    make_score,
     measured_costs,
     names,
     register,
@@ -36,6 +37,7 @@ __all__ = [
     "Every",
     "Info",
     "Played",
+    "RemoteScore",
     "Reward",
     "RewardError",
     "RewardSpec",
@@ -48,6 +50,7 @@ __all__ = [
     "documentation",
     "info",
     "make",
+    "make_score",
     "measured_costs",
     "names",
     "register",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import reprlib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from textgym.completion import Completions, Sample
 from textgym.dynamics import Rows
+from textgym.rewards.deferred import Snapshot
 
 
 @runtime_checkable
@@ -65,6 +67,18 @@ class Score(Protocol):
 
 
 @runtime_checkable
+class RemoteScore(Score, Protocol):
+    """A score that is made elsewhere, and takes long: asked for now, needed later.
+
+    Whoever can wait asks for many before it takes the first; `score(samples)` is
+    `submit(samples).result()`.
+    """
+
+    def submit(self, samples: Sequence[Sample]) -> Future[Sequence[float]]:
+        """Have samples scored; what `score` would return or raise is the result of the future."""
+
+
+@runtime_checkable
 class Stateful(Protocol):
     """A reward that changes with training; its state is saved with a run's checkpoint."""
 
@@ -97,7 +111,9 @@ class RewardError(RuntimeError):
         return type(self), (self.name, self.problem, self.sample)
 
 
-def checked(name: str, paid: Any, rows: Rows, completions: Completions) -> NDArray[np.float32]:
+def checked(
+    name: str, paid: Any, rows: Rows, completions: Completions | Snapshot
+) -> NDArray[np.float32]:
     """What a reward paid, as finite float32 (k,).
 
     Raises:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +13,14 @@ from textgym.completion import Completions
 from textgym.dynamics import Rows
 from textgym.rewards.base import Reward, RewardError, checked
 from textgym.rewards.curriculum import Curriculum, Terms
+from textgym.rewards.deferred import DeferrableReward, Owed, Snapshot
 from textgym.rewards.shaping import find_state
 
+Texts: TypeAlias = "Completions | Snapshot"
+"""Where the texts are that an error is about."""
 
-class WeightedSum:
+
+class WeightedSum(DeferrableReward):
     """The sum of named rewards, each times its weight; itself a reward.
 
     It is also the gate that everything passes on its way to the environment: what raises, or is
@@ -32,6 +37,8 @@ class WeightedSum:
 
     Attributes:
         components: What each reward paid in the last step, weight included, float64 (k,).
+
+    All that can be read here is about the steps that are settled.
     """
 
     def __init__(
@@ -45,6 +52,10 @@ class WeightedSum:
         self.weights = {name: float(weights[name]) for name in self.rewards}
         self.success_thresholds = dict(success_thresholds or {})
         self.curriculum = curriculum
+        self.is_remote = any(
+            isinstance(reward, DeferrableReward) and reward.is_remote
+            for reward in self.rewards.values()
+        )
         self.components: dict[str, NDArray[np.float64]] = {}
         self._scores: dict[str, NDArray[np.float64]] = {}
         self._terms: dict[str, list[Terms]] = {}
@@ -92,43 +103,87 @@ class WeightedSum:
             if isinstance(reward, WeightedSum) and name in said:
                 reward.load_terms(row, said[name])
 
-    def start(self, rows: Rows, completions: Completions) -> None:
-        """New episodes begin in `rows`.
+    def begin(self, rows: Rows, completions: Completions) -> Callable[[], None]:
+        """New episodes begin in `rows`; those of a curriculum on the terms that hold by then.
 
         Raises:
             RewardError: If a reward raised.
         """
-        terms = self.curriculum.terms() if self.curriculum else {}
+        halves: list[Callable[[], None]] = []
         for name, reward in self.rewards.items():
-            scores = self._scores.get(name)
-            if scores is None or len(scores) != completions.num_rows:
-                self._scores[name] = scores = np.zeros(completions.num_rows)
+            if len(self._scores.get(name, ())) != completions.num_rows:
+                self._scores[name] = np.zeros(completions.num_rows)
                 self._terms[name] = [Terms()] * completions.num_rows
-            scores[rows] = 0.0
-            if name in terms:
-                for row in rows.tolist():
-                    self._terms[name][row] = terms[name]
             try:
-                reward.start(rows, completions)
+                if isinstance(reward, DeferrableReward):
+                    halves.append(reward.begin(rows, completions))
+                else:
+                    reward.start(rows, completions)
             except Exception as error:
                 raise _reward_error(name, error, rows, completions) from error
+        return partial(self._begin, rows, halves)
 
-    def step(
+    def _begin(self, rows: Rows, halves: list[Callable[[], None]]) -> None:
+        for half in halves:
+            half()
+        for scores in self._scores.values():
+            scores[rows] = 0.0
+        terms = self.curriculum.terms() if self.curriculum else {}
+        for name in terms:
+            for row in rows.tolist():
+                self._terms[name][row] = terms[name]
+
+    def submit(
         self, rows: Rows, tokens: NDArray[np.int64], completions: Completions
-    ) -> NDArray[np.float64]:
+    ) -> Owed[NDArray[np.float64]]:
         """The weighted sum of the rewards of the tokens just written, float64 (k,).
 
         Raises:
             RewardError: If a reward raised, or returned another shape, a NaN or an infinity.
         """
+        paid, ended = self._ask(rows, tokens, completions, defer=True)
+        if not self.is_remote:
+            return Owed(partial(self._settle, rows, paid, ended, completions))
+        futures = [f for owed in paid.values() if isinstance(owed, Owed) for f in owed.futures]
+        texts = Snapshot(rows, completions)
+        return Owed(partial(self._settle, rows, paid, ended, texts), futures)
+
+    def step(
+        self, rows: Rows, tokens: NDArray[np.int64], completions: Completions
+    ) -> NDArray[np.float64]:
+        """As `submit`, settled at once."""
+        paid, ended = self._ask(rows, tokens, completions, defer=False)
+        return self._settle(rows, paid, ended, completions)
+
+    def _ask(
+        self, rows: Rows, tokens: NDArray[np.int64], completions: Completions, *, defer: bool
+    ) -> tuple[dict[str, Any], Rows | None]:
+        """What each reward pays, or owes, and what ended if a curriculum wants to know."""
+        paid: dict[str, Any] = {}
+        for name, reward in self.rewards.items():
+            try:
+                if defer and isinstance(reward, DeferrableReward):
+                    paid[name] = reward.submit(rows, tokens, completions)
+                else:
+                    stepped = reward.step(rows, tokens, completions)
+                    paid[name] = checked(name, stepped, rows, completions)
+            except Exception as error:
+                raise _reward_error(name, error, rows, completions) from error
+        return paid, rows[completions.ended[rows]] if self.curriculum else None
+
+    def _settle(
+        self, rows: Rows, paid: dict[str, Any], ended: Rows | None, texts: Texts
+    ) -> NDArray[np.float64]:
         total: NDArray[np.float64] | None = None
         self.components = {}
         for name, reward in self.rewards.items():
-            try:
-                paid = checked(name, reward.step(rows, tokens, completions), rows, completions)
-            except Exception as error:
-                raise _reward_error(name, error, rows, completions) from error
-            gained = paid.astype(np.float64)
+            amounts = paid[name]
+            if isinstance(amounts, Owed):
+                try:
+                    amounts = checked(name, amounts.settle(), rows, texts)
+                except Exception as error:
+                    raise _reward_error(name, error, rows, texts) from error
+            gained = amounts.astype(np.float64)
             scores = self._scores[name]
             if len(rows) == len(scores):  # all rows, which needs no index
                 scores += gained
@@ -145,13 +200,12 @@ class WeightedSum:
             elif weight != 1.0:
                 gained *= weight
             if isinstance(reward, WeightedSum):
-                for part, amounts in reward.components.items():
-                    self.components[f"{name}/{part}"] = amounts * weight
+                for part, inner in reward.components.items():
+                    self.components[f"{name}/{part}"] = inner * weight
             else:
                 self.components[name] = gained
             total = gained.copy() if total is None else total + gained
-        if self.curriculum:
-            ended = rows[completions.ended[rows]]
+        if self.curriculum and ended is not None:
             finished = {name: self._worth(name, ended) for name in self.rewards}
             self.curriculum.observe(len(rows), finished)
         return np.zeros(len(rows)) if total is None else total
@@ -223,9 +277,9 @@ class WeightedSum:
             self.curriculum.load_state_dict(state["curriculum"])
 
 
-def _reward_error(name: str, error: Exception, rows: Rows, completions: Completions) -> RewardError:
+def _reward_error(name: str, error: Exception, rows: Rows, texts: Texts) -> RewardError:
     if isinstance(error, RewardError):  # knows the very sample, but not its name in the sum
         return RewardError(name, error.problem, error.sample)
     batch = f" (in a batch of {len(rows)}; this is the first)" if len(rows) > 1 else ""
     problem = f"raised {type(error).__name__}: {error}{batch}"
-    return RewardError(name, problem, completions.sample(int(rows[0])))
+    return RewardError(name, problem, texts.sample(int(rows[0])))

@@ -15,7 +15,8 @@ from textgym.registry import Registry, import_object
 from textgym.rewards.base import Reward, Score
 from textgym.rewards.combine import WeightedSum
 from textgym.rewards.functions import from_function, function_name
-from textgym.rewards.shaping import Every, Shapeable, Timing, shape
+from textgym.rewards.score_sum import ScoreSum
+from textgym.rewards.shaping import DelayedScore, Every, Shapeable, Timing, shape
 
 RewardSpec: TypeAlias = (
     "str | Mapping[str, Any] | Sequence[Any] | Callable[..., Any] | Reward | Score"
@@ -37,6 +38,7 @@ _REGISTRY.register("eos", "textgym.rewards.eos:Eos")
 _REGISTRY.register("error_rate", "textgym.rewards.error_rate:ErrorRate")
 _REGISTRY.register("exact_match", "textgym.rewards.exact_match:ExactMatch")
 _REGISTRY.register("grammar", "textgym.rewards.grammar:Grammar")
+_REGISTRY.register("http", "textgym.rewards.http:HTTPScore")
 _REGISTRY.register("json_valid", "textgym.rewards.json_valid:JsonValid")
 _REGISTRY.register("keywords", "textgym.rewards.keywords:Keywords")
 _REGISTRY.register("length", "textgym.rewards.length:Length")
@@ -187,6 +189,57 @@ def make(spec: RewardSpec, timing: Timing = "immediate", every: Every = "token")
     if not weights:
         raise ValueError(f"reward={spec!r} asks for no reward; name at least one of {names()}.")
     return WeightedSum(shaped, weights, thresholds)
+
+
+def make_score(spec: RewardSpec) -> Score:
+    """The score of texts that a spec asks for, without a timing: the weighted sum of several.
+
+    Args:
+        spec: As for `make`.
+
+    Raises:
+        ValueError: As `make`.
+        TypeError: If a reward is no score of a text but pays tokens as they come; or as `make`.
+    """
+    weights: list[float] = []
+    scores: list[Score] = []
+    for name, single in _singles(spec):
+        weight, reward = _build(name, single)
+        if isinstance(reward, Shapeable):  # which may make one
+            shaped = reward.shaped("delayed", "token")
+            reward = shaped.inner if isinstance(shaped, DelayedScore) else shaped
+        if not isinstance(reward, Score):
+            raise TypeError(
+                f"reward {name!r} pays each token as it comes and is no score of a text, which is "
+                "all that can be made elsewhere. Let it pay where the text is written, beside the "
+                "score that is made elsewhere."
+            )
+        weights.append(weight)
+        scores.append(reward)
+    if not scores:
+        raise ValueError(f"reward={spec!r} asks for no reward; name at least one of {names()}.")
+    return scores[0] if weights == [1.0] else ScoreSum(scores, weights)
+
+
+def makers(spec: RewardSpec) -> list[Any]:
+    """What would make the rewards of a spec, for what it declares: nothing is made.
+
+    Classes and factories; functions of texts as scores; objects as they are.
+
+    Raises:
+        ValueError: If there is no such name or module.
+        TypeError: If a function takes nothing that has a name.
+    """
+    found: list[Any] = []
+    for _, single in _singles(spec):
+        target = single["name"] if isinstance(single, Mapping) else single
+        if isinstance(target, str) and ":" not in target:
+            found.append(_REGISTRY.get(target))
+            continue
+        given = import_object(target, "reward") if isinstance(target, str) else target
+        is_function = not isinstance(given, (type, Reward, Score, Shapeable)) and callable(given)
+        found.append(from_function(given) if is_function else given)
+    return found
 
 
 def _singles(spec: Any) -> list[tuple[str, Any]]:

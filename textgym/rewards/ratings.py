@@ -11,16 +11,15 @@ from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
 from textgym.completion import Sample
-from textgym.ratings.arguments import (
-    check_fallback,
-    check_number,
-    check_url,
-    check_whole_number,
-    expand_headers,
-)
-from textgym.ratings.client import RatingClient, ServiceDown, WrongAnswer
+from textgym.http.arguments import check_number, check_url, expand_headers
+from textgym.http.client import ServiceDown, WrongAnswer
+from textgym.ratings.arguments import check_fallback
+from textgym.ratings.client import RatingClient
 from textgym.ratings.protocol import DEFAULT_URL, Submission
 from textgym.rewards.base import RewardError
+from textgym.rewards.parameters import check_whole_number
+
+_NAME = "ratings"
 
 _REMEMBERED = 1 << 16
 """Ratings that an object remembers; what it forgets, the service still knows."""
@@ -86,16 +85,18 @@ class Ratings:
     text_only: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_url(self.url)
+        check_url(_NAME, self.url, DEFAULT_URL)
         check_fallback(self.fallback)
         if self.wait is not None:
-            check_number("wait", self.wait, "seconds, 0 to go on at once, or None for ever", 0.0)
-        check_whole_number("batch_size", self.batch_size, 1)
-        check_whole_number("retries", self.retries, 0)
-        check_number("timeout", self.timeout, "seconds, above 0", 1e-9)
-        check_number("poll", self.poll, "seconds, above 0", 1e-9)
-        check_number("backoff", self.backoff, "seconds, from 0 on", 0.0)
-        expand_headers(self.headers)
+            check_number(
+                _NAME, "wait", self.wait, "seconds, 0 to go on at once, or None for ever", 0.0
+            )
+        check_whole_number(_NAME, "batch_size", self.batch_size, 1)
+        check_whole_number(_NAME, "retries", self.retries, 0)
+        check_number(_NAME, "timeout", self.timeout, "seconds, above 0", 1e-9)
+        check_number(_NAME, "poll", self.poll, "seconds, above 0", 1e-9)
+        check_number(_NAME, "backoff", self.backoff, "seconds, from 0 on", 0.0)
+        expand_headers(_NAME, self.headers)
 
     def __getstate__(self) -> dict[str, Any]:
         """The arguments alone: what has been rated, the service knows."""
@@ -121,7 +122,7 @@ class Ratings:
 
     @cached_property
     def _client(self) -> RatingClient:
-        headers = expand_headers(self.headers)
+        headers = expand_headers(_NAME, self.headers)
         return RatingClient(self.url, self.timeout, self.retries, self.backoff, headers)
 
     def _fetch(self, missing: Mapping[Submission, Sample]) -> dict[Submission, float]:

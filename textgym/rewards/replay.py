@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from textgym import dynamics
 from textgym.completion import Completions
+from textgym.dynamics import Rows
 from textgym.rewards.combine import WeightedSum
+from textgym.rewards.deferred import Owed
 from textgym.tasks.base import Example
 from textgym.tokenizer import Tokenizer
 
@@ -75,15 +78,16 @@ def replay(
         dynamics.begin(contexts, rows, [prompts[row] for row in rows.tolist()])
         completions.begin(rows, [examples[row] for row in rows.tolist()])
         reward.start(rows, completions)
+    owed: list[tuple[Rows, Owed[NDArray[np.float64]]]] = []
     for place in range(longest):
         (rows,) = np.nonzero(lengths > place)
         tokens = np.array([token_ids[row][place] for row in rows.tolist()], np.int64)
         dynamics.append(contexts, rows, tokens)
         completions.ended[rows] = lengths[rows] == place + 1
-        for row, amount in zip(
-            rows.tolist(), reward.step(rows, tokens, completions).tolist(), strict=True
-        ):
-            paid[row].append(amount)
+        owed.append((rows, reward.submit(rows, tokens, completions)))
+        if not reward.is_remote:  # which is asked about all places before the first is waited for
+            _pay(owed, paid)
+    _pay(owed, paid)
     scores = reward.scores
     return [
         Played(
@@ -94,3 +98,11 @@ def replay(
         )
         for row in range(len(examples))
     ]
+
+
+def _pay(owed: list[tuple[Rows, Owed[NDArray[np.float64]]]], paid: list[list[float]]) -> None:
+    """Take what is owed to rows, in order."""
+    for rows, amounts in owed:
+        for row, amount in zip(rows.tolist(), amounts.settle().tolist(), strict=True):
+            paid[row].append(amount)
+    owed.clear()

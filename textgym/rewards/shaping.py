@@ -23,7 +23,16 @@ from numpy.typing import NDArray
 
 from textgym.completion import Completions, Sample
 from textgym.dynamics import Rows
-from textgym.rewards.base import Reward, RewardError, Score, Stateful, checked, described
+from textgym.rewards.base import (
+    RemoteScore,
+    Reward,
+    RewardError,
+    Score,
+    Stateful,
+    checked,
+    described,
+)
+from textgym.rewards.deferred import DeferrableReward, Owed
 
 Timing: TypeAlias = Literal["immediate", "delayed"]
 """When a score is paid: as the text gains it, or whole with the last token."""
@@ -83,7 +92,7 @@ def find_state(reward: Any) -> Stateful | None:
     return reward if isinstance(reward, Reward) and isinstance(reward, Stateful) else None
 
 
-class ImmediateScore:
+class ImmediateScore(DeferrableReward):
     """Pays each token what the score gained by it.
 
     Args:
@@ -94,32 +103,45 @@ class ImmediateScore:
 
     def __init__(self, score: Score, every: Every = "token") -> None:
         self.inner = score
+        self.is_remote = isinstance(score, RemoteScore)
         self._text_only = getattr(score, "text_only", False)
         self._whole = _WHOLE.get(every)
         self._paid = np.zeros(0)
         self._scored: list[str] = []
 
-    def start(self, rows: Rows, completions: Completions) -> None:
-        """Nothing is paid yet in `rows`."""
+    def begin(self, rows: Rows, completions: Completions) -> Callable[[], None]:
+        """Nothing is scored yet in `rows`, and then nothing is paid."""
         if len(self._scored) != completions.num_rows:
             self._paid = np.zeros(completions.num_rows)
             self._scored = [""] * completions.num_rows
-        self._paid[rows] = 0.0
         for row in rows.tolist():
             self._scored[row] = ""
 
-    def step(
+        def settle() -> None:
+            self._paid[rows] = 0.0
+
+        return settle
+
+    def submit(
         self, rows: Rows, tokens: NDArray[np.int64], completions: Completions
-    ) -> NDArray[np.float32]:
+    ) -> Owed[NDArray[np.float32]]:
         """The gain of each row's score, float32 (k,); 0 where there was nothing to score."""
         rewards = np.zeros(len(rows), np.float32)
         due, samples = self._due(rows, completions)
-        if samples:
-            rewards[due] = _scores(self.inner, samples) - self._paid[rows[due]]
+        if not samples:
+            return Owed(lambda: rewards)
+        scores = _asked(self.inner, samples, self.is_remote)
+        scored = rows[due]
+
+        def settle() -> NDArray[np.float32]:
+            gained = (scores.settle() - self._paid[scored]).astype(np.float32)
             # What was paid and not what was meant, so that the rounding of each reward to
             # float32 is made good by the next and the sum is as near to the score as one float32.
-            self._paid[rows[due]] += rewards[due]
-        return rewards
+            self._paid[scored] += gained
+            rewards[due] = gained
+            return rewards
+
+        return Owed(settle, scores.futures)
 
     def _due(self, rows: Rows, completions: Completions) -> tuple[list[int], list[Sample]]:
         """Which of `rows` have something new to score, and what."""
@@ -150,24 +172,32 @@ class ImmediateScore:
         return due, samples
 
 
-class DelayedScore:
+class DelayedScore(DeferrableReward):
     """Pays the score of the finished text with its last token, and 0 before."""
 
     def __init__(self, score: Score) -> None:
         self.inner = score
+        self.is_remote = isinstance(score, RemoteScore)
 
-    def start(self, rows: Rows, completions: Completions) -> None:
+    def begin(self, rows: Rows, completions: Completions) -> Callable[[], None]:
         """Nothing to prepare."""
+        return lambda: None
 
-    def step(
+    def submit(
         self, rows: Rows, tokens: NDArray[np.int64], completions: Completions
-    ) -> NDArray[np.float32]:
+    ) -> Owed[NDArray[np.float32]]:
         """The score where the episode ended, 0 elsewhere, float32 (k,)."""
         rewards = np.zeros(len(rows), np.float32)
         ended = completions.ended[rows]
-        if ended.any():
-            rewards[ended] = _scores(self.inner, completions.samples(rows[ended]))
-        return rewards
+        if not ended.any():
+            return Owed(lambda: rewards)
+        scores = _asked(self.inner, completions.samples(rows[ended]), self.is_remote)
+
+        def settle() -> NDArray[np.float32]:
+            rewards[ended] = scores.settle()
+            return rewards
+
+        return Owed(settle, scores.futures)
 
 
 class DelayedReward:
@@ -193,18 +223,42 @@ class DelayedReward:
         return np.where(completions.ended[rows], self._held[rows], 0.0).astype(np.float32)
 
 
-def _scores(score: Score, samples: Sequence[Sample]) -> NDArray[np.float64]:
-    """The checked scores of some samples, float64 (k,)."""
-    name = type(score).__name__
+def checked_scores(score: Score, samples: Sequence[Sample]) -> NDArray[np.float64]:
+    """The checked scores of some samples, float64 (k,).
+
+    Raises:
+        RewardError: If the score raises, or gives something else than a finite number for each.
+    """
+    return _checked(score, samples, score.score)
+
+
+def _asked(score: Score, samples: Sequence[Sample], is_remote: bool) -> Owed[NDArray[np.float64]]:
+    """The checked scores of some samples, float64 (k,); of a remote score, later."""
+    if is_remote:
+        assert isinstance(score, RemoteScore)
+        try:
+            answer = score.submit(samples)
+        except RewardError:
+            raise
+        except Exception as error:
+            raise _reward_error(score, samples, error) from error
+        return Owed(lambda: _checked(score, samples, lambda _: answer.result()), [answer])
+    scores = checked_scores(score, samples)
+    return Owed(lambda: scores)
+
+
+def _checked(
+    score: Score, samples: Sequence[Sample], ask: Callable[[Sequence[Sample]], Any]
+) -> NDArray[np.float64]:
+    """What a score answers for some samples, checked, float64 (k,)."""
     try:
-        returned = score.score(samples)
+        returned = ask(samples)
         values = np.asarray(returned)
     except RewardError:
         raise
     except Exception as error:
-        batch = f" (in a batch of {len(samples)}; this is the first)" if len(samples) > 1 else ""
-        problem = f"raised {type(error).__name__}: {error}{batch}"
-        raise RewardError(name, problem, samples[0]) from error
+        raise _reward_error(score, samples, error) from error
+    name = type(score).__name__
     if values.shape != (len(samples),) or values.dtype.kind not in "biuf":
         problem = f"returned {described(returned)}; expected {len(samples)} numbers, one a sample"
         raise RewardError(name, problem, samples[0])
@@ -214,3 +268,9 @@ def _scores(score: Score, samples: Sequence[Sample]) -> NDArray[np.float64]:
         k = int(np.argmin(fits))
         raise RewardError(name, f"returned {scores[k]}; expected a finite number", samples[k])
     return scores
+
+
+def _reward_error(score: Score, samples: Sequence[Sample], error: Exception) -> RewardError:
+    batch = f" (in a batch of {len(samples)}; this is the first)" if len(samples) > 1 else ""
+    problem = f"raised {type(error).__name__}: {error}{batch}"
+    return RewardError(type(score).__name__, problem, samples[0])
