@@ -39,7 +39,7 @@ def markdown(where: Mapping[str, Any], records: Sequence[Record]) -> str:
     machine = fit(records)
     predictions = [predict(machine, one) for one in records if is_plain(one.case)]
     lines = ["# Scaling", "", *(f"{key}: {value}  " for key, value in where.items())]
-    lines += ["", *_introduction(records)]
+    lines += ["", *_introduction(where, records)]
     lines += ["", "## More processes, as many rows each", "", *_processes(records)]
     lines += ["", "## Bytes that a process sends in an iteration", "", *_bytes(records)]
     lines += ["", "## The cost model", "", *_coefficients(machine)]
@@ -48,15 +48,17 @@ def markdown(where: Mapping[str, Any], records: Sequence[Record]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _introduction(records: Sequence[Record]) -> list[str]:
+def _introduction(where: Mapping[str, Any], records: Sequence[Record]) -> list[str]:
     spread = median(one.spread for one in records)
     count = min(len(one.iterations) for one in records)
+    rounds = len(where["load average"])
+    turns = "one round" if rounds == 1 else f"{rounds} rounds, forwards and backwards in turn,"
     return [
         "`TokenPPO` with 1, 2 and 4 processes, each on one thread and with as many rows as one "
         "alone has; models are Llamas of random weights, texts have a fixed length, the reward "
-        f"costs nothing. Medians of {count} iterations in rounds over all cases, forwards and "
-        "backwards in turn; the load is that at the beginning of each round, this benchmark's own "
-        f"of the round before included. Half the distance of the quartiles is {100 * spread:.1f}% "
+        f"costs nothing. Medians of {count} iterations, in {turns} over all cases; the load is "
+        "that at the beginning of each, this benchmark's own of the one before included. Half "
+        f"the distance of the quartiles is {100 * spread:.1f}% "
         "of the median, in the middle of all cases.",
         "",
         "What two cores can show: what exchange costs, how many bytes are sent, and how two "
