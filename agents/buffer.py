@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.buffers import RolloutBuffer
+from torch import Tensor
 
 from agents.returns import gae
 from agents.rollout import Step
@@ -184,6 +185,11 @@ class TokenRolloutBuffer(RolloutBuffer):
         """Where the tokens of segments stand, int64 (m,): step * n + row."""
         steps = [np.arange(s.begin, s.end) * self.n_envs + s.row for s in segments]
         return np.concatenate(steps) if steps else np.empty(0, np.int64)
+
+    def put(self, places: NDArray[np.int64], **columns: Tensor) -> None:
+        """Note numbers of tokens, float32 (m,) by the name of their array, at `places`, (m,)."""
+        for name, numbers in columns.items():
+            getattr(self, name).reshape(-1)[places] = numbers.cpu().numpy()
 
     def _sequence(self, segment: Segment) -> TokenSequence:
         tokens = self.actions[segment.begin : segment.end, segment.row]

@@ -60,7 +60,8 @@ class HeldOut:
             policy: Writes them.
             templates: Ways to put the prompts, which take turns; None for those of the run.
         """
-        every = self._processes.gather(self._write_own(policy, templates))
+        own = self._write_own(policy, templates)
+        every = self._processes.gather("wrote for held-out prompts", own)
         return [every[index % len(every)][index // len(every)] for index in range(self.count)]
 
     def _write_own(self, policy: LanguagePolicy, templates: Sequence[str] | None) -> list[Written]:

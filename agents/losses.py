@@ -10,19 +10,21 @@ import torch
 from torch import Tensor
 
 
-def normalized(advantages: Tensor, mini_batch: Tensor | None = None) -> Tensor:
+def normalized(advantages: Tensor, of_all: tuple[float, float] | None = None) -> Tensor:
     """Advantages of a mini-batch with mean 0 and standard deviation 1, (n,).
 
     As Stable-Baselines3 does it; a single one is left as it is.
 
     Args:
         advantages: Those to normalise, (n,).
-        mini_batch: All of the mini-batch, if others have some of it, too.
+        of_all: Mean and standard deviation of the mini-batch, if these are a part of it only.
     """
-    every = advantages if mini_batch is None else mini_batch
-    if len(every) < 2:
+    if of_all is not None:
+        mean, deviation = of_all
+        return (advantages - mean) / (deviation + 1e-8)
+    if len(advantages) < 2:
         return advantages
-    return (advantages - every.mean()) / (every.std() + 1e-8)
+    return (advantages - advantages.mean()) / (advantages.std() + 1e-8)
 
 
 def clipped_surrogate(log_ratio: Tensor, advantages: Tensor, clip_range: float) -> Tensor:

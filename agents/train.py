@@ -23,7 +23,7 @@ from agents.checkpointing.checkpoints import tokens_of
 from agents.checkpointing.room import bytes_of_run, check_room
 from agents.config import RunConfig
 from agents.devices import known_device
-from agents.distributed.launcher import ALONE, launched_alone
+from agents.distributed.launcher import misunderstandings
 from agents.distributed.learner import learner_of
 from agents.distributed.processes import join
 from agents.distributed.run_settings import check_together
@@ -99,7 +99,7 @@ def train(
     """
     processes = join(config.device)
     console = console or Console()
-    run = RunDirectory(processes.of_first(config.output or _dated_directory(config)))
+    run = RunDirectory(processes.of_first("directory", config.output or _dated_directory(config)))
     if processes.is_first:
         if resume:
             run.check_resumable()
@@ -166,18 +166,21 @@ class _Training:
         if is_first:
             check_room(run.path, bytes_of_run(self.policy, config.keep_checkpoints))
         say(self.chat, introduction(config, self.policy, self.process))
-        if launched_alone():
-            say(self.console, f"Warning. {ALONE}", "yellow")
+        for misunderstanding in misunderstandings():
+            say(self.console, f"Warning. {misunderstanding}", "yellow")
         prompts = prompts_in_words(self.process.format.is_chat)
         say(self.chat, f"Prompts are {prompts}. Writing to", whole=str(run.path))
-        if resume and run.start.is_file():
+        # What one process sees of the directory, all go by: a file may be late elsewhere.
+        files = [path.is_file() for path in (run.start, run.before)]
+        has_start, has_before = self.processes.of_first("files of the run", files)
+        if resume and has_start:
             check_same_start(run.start, algorithm, self.process)
             load_weights(algorithm.policy, run.start)
             if isinstance(algorithm, TokenCollector) and algorithm.reference is not None:
                 algorithm.refer_to_policy()
         else:
             save_start(run.start, algorithm, self.process)
-        if resume and run.before.is_file():
+        if resume and has_before:
             self.before = run.load_before()
         else:
             self.before = self.test.write(self.policy)
@@ -298,7 +301,7 @@ class _Training:
         """
         run, config, algorithm = self.run, self.config, self.algorithm
         algorithm.set_logger(Logger(str(run.path), []))  # which gets back what it had to write
-        latest = self.checkpoints.latest
+        latest = self.processes.of_first("newest checkpoint", self.checkpoints.latest)
         first = 0 if latest is None else tokens_of(latest)
         if latest is not None:
             try:
@@ -322,7 +325,7 @@ class _Training:
 
     def _best_template(self) -> tuple[str, ...] | None:
         """The template that pays best so far, as the first process knows it."""
-        return self.processes.of_first(best_template(self.process))
+        return self.processes.of_first("best template", best_template(self.process))
 
     @property
     def _diverged(self) -> Path:
@@ -345,7 +348,7 @@ class _Training:
             )
             if algorithm.num_timesteps > first:
                 checkpoint.save()
-        if self.processes.any(bool(interrupted)):
+        if self.processes.any("was interrupted", bool(interrupted)):
             raise KeyboardInterrupt
 
     def _keep_what_is_good(self) -> None:

@@ -120,11 +120,13 @@ class Validation(BaseCallback):
             self._best_score = self.best.score
 
     def _on_rollout_start(self) -> None:
-        if self.num_timesteps - self._last >= self._every:
+        due = self.num_timesteps - self._last >= self._every
+        if processes_of(self.model).of_first("looks at validation prompts", due):
             self._look()
 
     def _on_training_end(self) -> None:
-        if self.num_timesteps > self._last or self.best is None:
+        due = self.num_timesteps > self._last or self.best is None
+        if processes_of(self.model).of_first("looks at validation prompts", due):
             self._look()
             self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
             self.logger.dump(self.num_timesteps)
@@ -136,10 +138,12 @@ class Validation(BaseCallback):
         templates = self._best_template()
         episodes = self._judge(templates)
         score = mean_score(episodes)
-        if self.best is None or score > self.best.score:
+        processes = processes_of(self.model)
+        is_best = self.best is None or score > self.best.score
+        if processes.of_first("best by validation", is_best):
             best = Best(self.num_timesteps, score, templates)
             self._save()
-            if processes_of(self.model).is_first:
+            if processes.is_first:
                 best.save(self._record)
             self.best = best
         self._last = self.num_timesteps

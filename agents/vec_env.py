@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
+import torch
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
 import textgym
+from agents.distributed.launcher import own_gpu
 from textgym.vector_env import Moved, TextGenVectorEnv
 
 gym.register_envs(textgym)
@@ -333,6 +335,9 @@ def make_sb3_vec_env(
     Returns:
         The environment in a `VecMonitor`, which adds episode returns and lengths to the infos.
     """
+    gpu = own_gpu()
+    if gpu is not None and torch.cuda.is_available():
+        torch.cuda.set_device(gpu)  # before a reward that is a network takes the first
     module, _, name = env_id.rpartition(":")
     if module:
         import_module(module)

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import torch
+from numpy.typing import NDArray
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 
 from agents.algorithms.settings import check_settings
 from agents.algorithms.update import TokenLearner
 from agents.buffer import TokenRolloutBuffer
+from agents.distributed.processes import join
 from agents.distributed.whole import whole
 from agents.health.diverged import dated
 from agents.log_probs import LOGITS_BUDGET
@@ -158,7 +160,7 @@ class TokenOnPolicyAlgorithm(TokenLearner):
             stats_window_size=stats_window_size,
             tensorboard_log=tensorboard_log,
             policy_kwargs=policy_kwargs,
-            verbose=verbose,
+            verbose=verbose if join(device).is_first else 0,
             seed=seed,
             device=device,
             _init_setup_model=False,
@@ -214,6 +216,22 @@ class TokenOnPolicyAlgorithm(TokenLearner):
             super().save(path, exclude, include)
         elif self.learner.is_sharded:
             self.get_parameters()
+        self.processes.wait()  # until it is there for all
+
+    def predict(
+        self,
+        observation: NDArray[Any] | dict[str, NDArray[Any]],
+        state: tuple[NDArray[Any], ...] | None = None,
+        episode_start: NDArray[Any] | None = None,
+        deterministic: bool = False,
+    ) -> tuple[NDArray[Any], tuple[NDArray[Any], ...] | None]:
+        """The policy's tokens; see SB3.
+
+        Raises:
+            RuntimeError: If each process has a part of the policy only.
+        """
+        self.learner.check_whole()
+        return super().predict(observation, state, episode_start, deterministic)
 
     def set_parameters(
         self,
@@ -224,8 +242,10 @@ class TokenOnPolicyAlgorithm(TokenLearner):
         """Set the weights of policy, optimizer and reference; see SB3.
 
         Raises:
+            RuntimeError: If each process has a part of the policy only.
             ValueError: If only one of the two has a reference model.
         """
+        self.learner.check_whole(changes=True)
         given, has_reference = load_path_or_dict, self.reference is not None
         if exact_match and isinstance(given, dict) and ("reference" in given) != has_reference:
             was, now = ("0", "above 0") if has_reference else ("above 0", "0")

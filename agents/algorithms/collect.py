@@ -14,15 +14,17 @@ import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.type_aliases import Schedule
+from stable_baselines3.common.type_aliases import MaybeCallback, Schedule
 from stable_baselines3.common.utils import FloatSchedule
 from stable_baselines3.common.vec_env import VecEnv
-from torch import Tensor
 
 from agents.algorithms.endings import AfterEpisodes, AfterSteps, Ending
 from agents.algorithms.logs import log_episodes
 from agents.buffer import TokenRolloutBuffer
+from agents.distributed.launcher import launcher_shards
+from agents.distributed.learner import Learner
 from agents.distributed.processes import Processes, join
 from agents.episode_sums import EpisodeSums
 from agents.losses import adapted_kl_coef
@@ -39,6 +41,8 @@ class TokenCollector(OnPolicyAlgorithm):
     """
 
     processes: Processes
+    learner: Learner
+    shard: bool
     rollout_buffer: TokenRolloutBuffer
     policy: TransformerPolicy
     n_episodes: int | None
@@ -82,6 +86,8 @@ class TokenCollector(OnPolicyAlgorithm):
         self.processes = join(self.device)
         super()._setup_model()
         self.processes.share(self.policy)
+        shards = self.shard or launcher_shards()
+        self.learner = Learner(self.policy, self.processes, shards=shards)
         self._episode_sums = EpisodeSums(self.n_envs)
         self._sampler = Sampler(self.policy, self.n_envs)
         self.reference: Reference | None = None
@@ -101,6 +107,22 @@ class TokenCollector(OnPolicyAlgorithm):
         super()._update_current_progress_remaining(num_timesteps, total_timesteps)
         self._current_progress_remaining = max(self._current_progress_remaining, 0.0)
 
+    def _setup_learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        reset_num_timesteps: bool = True,
+        tb_log_name: str = "run",
+        progress_bar: bool = False,
+    ) -> tuple[int, BaseCallback]:
+        if not self.processes.is_first:  # who alone speaks and writes
+            self.verbose, progress_bar = 0, False
+            if not self._custom_logger:
+                self.set_logger(Logger(None, []))
+        return super()._setup_learn(
+            total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
+        )
+
     def set_random_seed(self, seed: int | None = None) -> None:
         """Seed all generators; see SB3. Of several processes each gets a seed of its own."""
         super().set_random_seed(None if seed is None else self.processes.seed(seed))
@@ -108,7 +130,8 @@ class TokenCollector(OnPolicyAlgorithm):
     def dump_logs(self, iteration: int = 0) -> None:
         """Write the log; see SB3. Means over the last episodes are over those of all processes."""
         own = self.ep_info_buffer, self.ep_success_buffer
-        every = self.processes.gather((list(own[0] or ()), list(own[1] or ())))
+        lately = list(own[0] or ()), list(own[1] or ())
+        every = self.processes.gather("logs its last episodes", lately)
         self.ep_info_buffer = deque(chain.from_iterable(infos for infos, _ in every))
         self.ep_success_buffer = deque(chain.from_iterable(successes for _, successes in every))
         super().dump_logs(iteration)
@@ -129,14 +152,45 @@ class TokenCollector(OnPolicyAlgorithm):
         assert isinstance(rollout_buffer, TokenRolloutBuffer)
         started, first = time.perf_counter(), self.num_timesteps
         self.policy.set_training_mode(False)
-        if self._sampler.policy is not self.policy or self._sampler.num_rows < env.num_envs:
-            self._sampler = Sampler(self.policy, env.num_envs)
         # SB3 does so after a rollout, and schedules begin before the first.
         self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
         if self.temperature is not None:
             self._drawn_at = self._now(self.temperature)
             self.policy.set_temperature(self._drawn_at)
             self.logger.record("rollout/temperature", self.policy.sampling.temperature)
+        with self.learner.gathered():
+            goes_on, paid, last_values = self._write(env, callback, rollout_buffer, n_rollout_steps)
+        dones = self._last_episode_starts
+        assert dones is not None
+        goes_on = self._meet(callback, first, goes_on)
+        seconds = time.perf_counter() - started
+        speed = (self.num_timesteps - first) / seconds
+        self.logger.record("time/rollout_tokens_per_second", speed)
+
+        self._score_again(rollout_buffer)
+        self._sum_up(rollout_buffer, paid, dones)
+        if not goes_on:
+            return False
+        self._estimate_advantages(last_values, dones)
+        callback.update_locals(locals())
+        callback.on_rollout_end()
+        return True
+
+    def _write(
+        self,
+        env: VecEnv,
+        callback: BaseCallback,
+        rollout_buffer: TokenRolloutBuffer,
+        n_rollout_steps: int,
+    ) -> tuple[bool, NDArray[np.float32], NDArray[np.float32]]:
+        """Fill the buffer with texts, while the policy stays as it is.
+
+        Returns:
+            Whether callbacks go on; what each step was paid, (T, n); and the critic's values of
+            the states after the last step, (n,).
+        """
+        if self._sampler.policy is not self.policy or self._sampler.num_rows < env.num_envs:
+            self._sampler = Sampler(self.policy, env.num_envs)
         # Before anything is drawn for this rollout, so that a checkpoint lies between two.
         callback.on_rollout_start()
         n_episodes = self.episodes_wanted
@@ -178,19 +232,7 @@ class TokenCollector(OnPolicyAlgorithm):
                 paid.append(rewards)
             last_values = rollout.values(np.logical_not(dones) & (n_episodes is None))
         rollout_buffer.trim()
-        goes_on = self._meet(callback, first, goes_on)
-        seconds = time.perf_counter() - started
-        speed = (self.num_timesteps - first) / seconds
-        self.logger.record("time/rollout_tokens_per_second", speed)
-
-        self._score_again(rollout_buffer)
-        self._sum_up(rollout_buffer, np.stack(paid), dones)
-        if not goes_on:
-            return False
-        self._estimate_advantages(last_values, dones)
-        callback.update_locals(locals())
-        callback.on_rollout_end()
-        return True
+        return goes_on, np.stack(paid), last_values
 
     def _meet(self, callback: BaseCallback, first: int, goes_on: bool) -> bool:
         """Count the tokens of all processes; until then this one took the others' for as many.
@@ -203,7 +245,8 @@ class TokenCollector(OnPolicyAlgorithm):
         Returns:
             Whether all go on.
         """
-        counts = self.processes.gather((int(self.rollout_buffer.written.sum()), goes_on))
+        own = int(self.rollout_buffer.written.sum()), goes_on
+        counts = self.processes.gather("ends a rollout", own)
         self.num_timesteps = first + sum(written for written, _ in counts)
         to_tell: list[Any] = [callback]
         while to_tell:
@@ -234,20 +277,18 @@ class TokenCollector(OnPolicyAlgorithm):
         give probabilities that differ by some percent, which an update would take for a change
         of the policy.
         """
-        rounded = self.policy.backbone.dtype != "float32"
-        if not rounded and self.reference is None:
-            return
-        for batch in buffer.sequence_batches(buffer.segments, self.micro_batch_tokens):
-            scores: dict[str, Tensor] = {}
-            if rounded:
-                values, log_probs, _ = self.policy.evaluate_sequences(batch, self.logits_budget)
-                scores.update(values=values, log_probs=log_probs)
-            if self.reference is not None:
-                scores["ref_log_probs"] = self.reference.log_probs(
-                    self.policy.sampling, batch, self.logits_budget
-                )
-            for name, column in scores.items():
-                getattr(buffer, name).reshape(-1)[batch.places] = column.cpu().numpy()
+        if self.policy.backbone.dtype != "float32":
+            with self.learner.gathered():
+                for batch in buffer.sequence_batches(buffer.segments, self.micro_batch_tokens):
+                    values, log_probs, _ = self.policy.evaluate_sequences(batch, self.logits_budget)
+                    buffer.put(batch.places, values=values, log_probs=log_probs)
+        if self.reference is not None:
+            with self.learner.gathered_reference():
+                for batch in buffer.sequence_batches(buffer.segments, self.micro_batch_tokens):
+                    ref_log_probs = self.reference.log_probs(
+                        self.policy.sampling, batch, self.logits_budget
+                    )
+                    buffer.put(batch.places, ref_log_probs=ref_log_probs)
 
     def _sum_up(
         self, buffer: TokenRolloutBuffer, paid: NDArray[np.float32], last_dones: NDArray[np.bool_]

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from agents.algorithms.settings import check, check_ranges, wants_texts
+from agents.distributed.launcher import launched
 from agents.exploration import EpsilonGreedySampler, explored
 from agents.health.causes import in_q_update
 from agents.health.diverged import dated
@@ -180,6 +181,11 @@ class TokenDQN(DQN):
         )
 
     def _setup_model(self) -> None:
+        if launched():
+            raise ValueError(
+                "TokenDQN trains in one process, and a launcher began several. Call the script "
+                "without torchrun or accelerate launch, or take TokenPPO."
+            )
         super()._setup_model()
         self.exploration_schedule = FloatSchedule(self.epsilon)
         self.exploration_rate = self.exploration_schedule(self._current_progress_remaining)

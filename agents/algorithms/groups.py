@@ -103,7 +103,7 @@ class GroupAlgorithm(ClippedAlgorithm):
         compared = np.broadcast_to(compared, groups.shape).reshape(lines.shape)
         advantages = compared[episodes, np.where(buffer.written, positions, 0)]
         buffer.advantages = np.where(buffer.written, advantages, np.float32(0))
-        totals = self.processes.concatenate(totals)
+        totals = self.processes.concatenated({"totals of groups": totals})["totals of groups"]
         self.logger.record("frac_reward_zero_std", float((totals.std(1) < 1e-8).mean()))
         self.logger.record("reward_std", float(totals.std(ddof=1)))
 

@@ -8,9 +8,8 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-import numpy as np
 import torch
 from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.utils import explained_variance
@@ -20,9 +19,9 @@ from agents.algorithms.collect import TokenCollector
 from agents.algorithms.logs import log_update
 from agents.algorithms.settings import wants_texts
 from agents.algorithms.token_batch import TokenBatch, TokenSums
-from agents.buffer import Segment, TokenRolloutBuffer
-from agents.distributed.launcher import launcher_shards
-from agents.distributed.learner import Learner, Piece
+from agents.buffer import Segment
+from agents.distributed.learner import Piece
+from agents.distributed.moments import merged, moments
 from agents.health.causes import in_update
 from agents.losses import approximate_kl, normalized, value_loss
 from agents.scoring import SequenceBatch
@@ -60,10 +59,8 @@ class TokenLearner(TokenCollector):
     n_epochs: int
     normalize_advantage: bool
     target_kl: float | None
-    shard: bool
     sft_coef: float
     sft_data: Demonstrations | None
-    learner: Learner
     ent_coef: float | Schedule  # type: ignore[assignment]  # SB3 knows numbers only
 
     averages_over: ClassVar[Literal["tokens", "texts"]] = "tokens"
@@ -76,20 +73,6 @@ class TokenLearner(TokenCollector):
     def _value_loss(self, tokens: TokenBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """The critic's loss of each token, (m,), and numbers to log the means of, (m,) by name."""
         return value_loss(tokens.values, tokens.returns, tokens.old_values, None), {}
-
-    def _setup_model(self) -> None:
-        super()._setup_model()
-        shards = self.shard or launcher_shards()
-        self.learner = Learner(self.policy, self.processes, shards=shards)
-
-    def collect_rollouts(self, *arguments: Any, **options: Any) -> bool:
-        """Write texts; see SB3."""
-        with self.learner.gathered():
-            return super().collect_rollouts(*arguments, **options)
-
-    def _score_again(self, buffer: TokenRolloutBuffer) -> None:
-        with self.learner.gathered_reference():
-            super()._score_again(buffer)
 
     def train(self) -> None:
         """Learn from the rollout; see SB3."""
@@ -139,8 +122,9 @@ class TokenLearner(TokenCollector):
         """In how many mini-batches the rollout is learned; in all processes the same."""
         if self.batch_size is None:
             return 1
-        written = self.processes.gather(int(self.rollout_buffer.written.sum()))
-        return max(round(sum(written) / (self.batch_size * self.processes.count)), 1)
+        written = (int(self.rollout_buffer.written.sum()),)
+        every = int(self.processes.gather_numbers(written, self.device).sum())
+        return max(round(every / (self.batch_size * self.processes.count)), 1)
 
     def _gradients(self, segments: Sequence[Segment]) -> TokenSums:
         """Put the gradient of a mini-batch's mean loss into the parameters.
@@ -158,28 +142,40 @@ class TokenLearner(TokenCollector):
         places = buffer.places(segments)
         # Of the texts one may have several turns.
         num_texts = len({int(episodes[segment.begin, segment.row]) for segment in segments})
-        all_parts = self.processes.gather((num_texts, buffer.advantages.reshape(-1)[places]))
-        all_advantages = np.concatenate([advantages for _, advantages in all_parts])
-        num_tokens = len(all_advantages)
+        # Who has nothing of it reads something else with the others.
+        batches = [
+            *buffer.sequence_batches(segments or buffer.segments[:1], self.micro_batch_tokens)
+        ]
+        imitated = [] if self.sft_coef == 0 else self._imitated(len(places))
+        own_moments = moments(buffer.advantages.reshape(-1)[places])
+        every = self.processes.gather_numbers(
+            (
+                *own_moments,
+                num_texts,
+                len(imitated) + len(batches),
+                sum(len(batch.tokens) for batch in imitated),
+            ),
+            self.device,
+        )
+        num_tokens, _, _, num_texts, _, num_imitated = map(int, every.sum(0))
         if not num_tokens:
             return TokenSums()
-        num_texts = sum(texts for texts, _ in all_parts)
         advantages = buffer.to_torch(buffer.advantages.reshape(-1))
         if self.normalize_advantage and len(places):
+            of_all = None if self.processes.count == 1 else merged(every[:, :3])
             where = torch.from_numpy(places).to(self.device)
-            advantages[where] = normalized(advantages[where], buffer.to_torch(all_advantages))
+            advantages[where] = normalized(advantages[where], of_all)
         count = num_tokens if self.averages_over == "tokens" else num_texts
         mini_batch = _MiniBatch(advantages, num_tokens, count, bool(segments))
-        # Who has nothing of it reads something else with the others.
-        batches = buffer.sequence_batches(segments or buffer.segments[:1], self.micro_batch_tokens)
+        imitation = Imitation(
+            self.policy.backbone, imitated, self.sft_coef, num_imitated, self.logits_budget
+        )
         pieces: list[Piece] = [partial(self._loss, mini_batch, batch) for batch in batches]
-        imitation = None if self.sft_coef == 0 else self._imitation(num_tokens)
-        if imitation is not None:
-            pieces = imitation.pieces + pieces
         self.policy.optimizer.zero_grad()
-        self.learner.add_up(pieces)
-        if imitation is not None:
-            self.logger.record_mean("loss/sft_avg", sum(self.processes.gather(imitation.mean)))
+        self.learner.add_up([*imitation.pieces, *pieces], int(every[:, 4].max()))
+        if imitated:
+            (mean,) = self.processes.gather_numbers((imitation.mean,), self.device).sum(0)
+            self.logger.record_mean("loss/sft_avg", float(mean))
         return sum(mini_batch.sums, TokenSums()).over(self.processes, num_tokens)
 
     def _loss(self, mini_batch: _MiniBatch, batch: SequenceBatch, weight: float) -> Tensor:
@@ -222,20 +218,17 @@ class TokenLearner(TokenCollector):
         }
         if not mini_batch.is_counted:
             weight = 0.0
-        is_counted = weight > 0
-        totals = {name: numbers.detach().sum() * is_counted for name, numbers in logged.items()}
-        mini_batch.sums.append(TokenSums(len(batch.places) * is_counted, totals))
+        totals = {name: numbers.detach().sum() for name, numbers in logged.items()}
+        if weight == 0:
+            totals = {name: torch.zeros_like(total) for name, total in totals.items()}
+        mini_batch.sums.append(TokenSums(len(batch.places), totals))
         return weight * (1 - self.sft_coef) / mini_batch.count * loss.sum()
 
-    def _imitation(self, num_tokens: int) -> Imitation:
-        """Texts to imitate, of about so many tokens in all processes together."""
+    def _imitated(self, num_tokens: int) -> list[SequenceBatch]:
+        """Texts to imitate, of about so many tokens."""
         if self.sft_data is None:
             raise ValueError(wants_texts(self.sft_coef))
-        own = round(num_tokens / self.processes.count)
-        batches = [*self.sft_data.draw(own, self.micro_batch_tokens, self.device)]
-        count = sum(self.processes.gather(sum(len(batch.tokens) for batch in batches)))
-        backbone, budget = self.policy.backbone, self.logits_budget
-        return Imitation(backbone, batches, self.sft_coef, count, budget)
+        return [*self.sft_data.draw(num_tokens, self.micro_batch_tokens, self.device)]
 
     def _check_step(self, segments: Sequence[Segment], batch: TokenSums, norm: Tensor) -> None:
         """Raise `Diverged` if loss or gradient of a mini-batch are no numbers."""

@@ -19,6 +19,7 @@ from agents.checkpointing.environment import (
     load_environment_state,
 )
 from agents.checkpointing.tree import load_tree, save_tree
+from agents.distributed.learner import learner_of
 from agents.distributed.processes import processes_of
 from agents.distributed.whole import load_whole, whole
 from agents.weights import load_weights, save_weights
@@ -91,7 +92,7 @@ def save_checkpoint(
         "counters": {n: getattr(algorithm, n) for n in _COUNTERS if _is_number(algorithm, n)},
         "optimizer": whole(optimizer.state_dict(), processes.is_first),
         "logged": None if logger is None else _pending(logger),
-        "processes": processes.gather(_own_state(algorithm, parts or {})),
+        "processes": processes.gather("saves", _own_state(algorithm, parts or {})),
     }
     if processes.is_first:
         directory.mkdir(parents=True, exist_ok=True)
@@ -122,11 +123,21 @@ def load_checkpoint(
     directory = Path(directory)
     state = load_tree(directory)
     saved, own = state.get("algorithm"), type(algorithm).__name__
-    if (state.get("format"), saved) != (FORMAT, own):
+    if state.get("format") != FORMAT:
         raise ValueError(
-            f"{directory} is a checkpoint of {saved} (format {state.get('format')}), and {own} "
-            f"(format {FORMAT}) was to go on with it. Make the algorithm that was saved."
+            f"{directory} was written by another version of textgym (format {state.get('format')}, "
+            f"and this one has {FORMAT}). Go on with the version that wrote it."
         )
+    if saved != own:
+        raise ValueError(
+            f"{directory} is a checkpoint of {saved}, and {own} was to go on with it. Make the "
+            "algorithm that was saved."
+        )
+    # Taken apart first, if it is to be: no process has room for a whole optimizer's state.
+    learner_of(algorithm).begin(
+        algorithm.policy.optimizer,
+        getattr(algorithm, "reference", None),
+    )
     load_weights(algorithm.policy, directory / WEIGHTS)
     try:
         _load(algorithm, state, parts or {})

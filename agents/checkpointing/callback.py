@@ -54,7 +54,7 @@ class Checkpoint(BaseCallback):
 
     def _on_rollout_start(self) -> None:
         asked = bool(self.interrupted), time.monotonic() >= self._due
-        every = processes_of(self.model).gather(asked)
+        every = processes_of(self.model).gather("asks for a checkpoint", asked)
         interrupted = any(interrupted for interrupted, _ in every)
         if interrupted or every[0][1]:
             self.save()

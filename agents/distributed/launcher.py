@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import os
-
-ALONE = (
-    "accelerate was asked for several processes and began one, as it does without GPUs. On CPUs "
-    "add --multi_gpu (it means: by torch.distributed), or take torchrun --nproc-per-node."
-)
-"""What is said to who is `launched_alone`."""
+from collections.abc import Iterator
 
 _TOLD = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -18,13 +13,30 @@ def launched() -> bool:
     return all(name in os.environ for name in _TOLD) and int(os.environ["WORLD_SIZE"]) > 1
 
 
-def launched_alone() -> bool:
-    """Whether `accelerate launch` was asked for several processes and began one, this one.
+def misunderstandings() -> Iterator[str]:
+    """What `accelerate launch` was asked for and is not done, each with what to do instead."""
+    asked = os.environ
+    precision = asked.get("ACCELERATE_MIXED_PRECISION")
+    # So it does on a machine without accelerators.
+    if precision is not None and "MASTER_PORT" in asked and "WORLD_SIZE" not in asked:
+        yield (
+            "accelerate was asked for several processes and began one, as it does without GPUs. On "
+            "CPUs add --multi_gpu (it means: by torch.distributed), or take torchrun."
+        )
+    if precision not in (None, "no"):
+        yield (
+            f"accelerate's mixed_precision {precision} is not looked at: --dtype says in which "
+            "type the transformer computes, float32 or bfloat16."
+        )
+    if asked.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true":
+        yield "DeepSpeed is not used: --shard is for models that are too large for one device."
+    if int(asked.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", 1)) > 1:
+        yield "accelerate's gradient accumulation is not looked at: give a larger --batch-size."
 
-    So it does on a machine without accelerators, unless it is told `--multi_gpu`.
-    """
-    by_accelerate = "ACCELERATE_MIXED_PRECISION" in os.environ
-    return by_accelerate and "MASTER_PORT" in os.environ and "WORLD_SIZE" not in os.environ
+
+def own_gpu() -> int | None:
+    """Which GPU of its machine a process is to take; None for one that no launcher began."""
+    return int(os.environ.get("LOCAL_RANK", 0)) if launched() else None
 
 
 def launcher_shards() -> bool:

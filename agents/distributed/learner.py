@@ -78,13 +78,28 @@ class Learner:
         """Whether this process holds a part only."""
         return self._sharded is not None
 
+    def check_whole(self, *, changes: bool = False) -> None:
+        """Raise if the network cannot be read here, or changed, since there is a part of it only.
+
+        Raises:
+            RuntimeError: If so; the message has the cure.
+        """
+        if self._sharded is None or (self._sharded.is_gathered and not changes):
+            return
+        cure = (
+            "Make a new one, which is whole until learn()"
+            if changes
+            else "Let all of them enter `with model.learner.gathered():` and do it there"
+        )
+        raise RuntimeError(f"each process has a part of the policy only (shard=True). {cure}.")
+
     def whole_reference(self) -> Any:
         """The reference as it was before it was sharded, as `whole` gives the network, or None."""
         if self._reference is None:
             return None
         return self._reference.plain_copy(self._processes.is_first)
 
-    def add_up(self, pieces: Sequence[Piece]) -> None:
+    def add_up(self, pieces: Sequence[Piece], count: int) -> None:
         """Put the gradient of the sum of losses, over all processes, into the parameters.
 
         Processes read together: one that has fewer pieces than another reads its last again, and
@@ -92,10 +107,10 @@ class Learner:
 
         Args:
             pieces: The losses, one at least; the last of them has to do with the whole network.
+            count: The largest number of pieces that a process has.
         """
         if self._processes.count > 1 and not self.is_sharded and isinstance(self._root, Root):
             self._root = self._shared(pieces[-1])
-        count = max(self._processes.gather(len(pieces)))
         for index in range(count):
             piece, weight = (pieces[index], 1.0) if index < len(pieces) else (pieces[-1], 0.0)
             kept = nullcontext() if index == count - 1 else self._kept()
@@ -127,7 +142,8 @@ class Learner:
             self._root,
             init_sync=False,
             forward_sync_buffers=False,
-            find_unused_parameters=self._processes.any(unused),
+            gradient_as_bucket_view=True,
+            find_unused_parameters=self._processes.any("has unused parameters", unused),
         )
 
     def _kept(self) -> AbstractContextManager[None]:

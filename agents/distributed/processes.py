@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from stable_baselines3.common.utils import get_device
 from torch import Tensor, distributed, nn
 
 from agents.distributed.launcher import launched
@@ -18,8 +19,8 @@ from agents.distributed.launcher import launched
 T = TypeVar("T")
 
 _PATIENCE = timedelta(hours=1)
-"""How long one waits for the others: one of them may be judging a model, or save a large one. A
-process that has ended is noticed at once, by those who wait for it and by the launcher."""
+"""How long one waits for the others: one of them may be saving a large model. That a process has
+ended shows before: to the launcher, and with gloo to those who wait for it."""
 
 
 class Processes:
@@ -46,39 +47,60 @@ class Processes:
         """Whether this is the one that writes files and speaks."""
         return self.index == 0
 
-    def gather(self, value: T) -> list[T]:
-        """What each of them says, anything that can be pickled, in their order."""
+    def gather(self, what: str, value: T) -> list[T]:
+        """What each of them says, in their order.
+
+        Args:
+            what: What it is about, by which processes notice that they are at different places.
+            value: Anything that can be pickled.
+
+        Raises:
+            ConnectionError: If one of them has ended.
+            RuntimeError: If they are at different places.
+        """
         if self.count == 1:
             return [value]
         from accelerate.utils import gather_object
 
         with noticing_who_left():
-            gathered: list[T] = gather_object([value])
-        return gathered
+            gathered: list[tuple[str, T]] = gather_object([(what, value)])
+        told = [of_one for of_one, _ in gathered]
+        if len(set(told)) > 1:
+            raise RuntimeError(
+                f"the processes that train together are at different places: they bring together "
+                f"{told}. Let all of them do the same, with the same callbacks."
+            )
+        return [value for _, value in gathered]
 
     def wait(self) -> None:
         """Wait until all of them are here."""
-        self.gather(None)
+        self.gather("waits", None)
 
-    def of_first(self, value: T) -> T:
-        """What the first of them says."""
-        return self.gather(value if self.is_first else None)[0]  # type: ignore[return-value]
+    def of_first(self, what: str, value: T) -> T:
+        """What the first of them says; see `gather`."""
+        return self.gather(what, value if self.is_first else None)[0]  # type: ignore[return-value]
 
-    def any(self, flag: bool) -> bool:
-        """Whether one of them at least says so."""
-        return any(self.gather(flag))
+    def any(self, what: str, flag: bool) -> bool:
+        """Whether one of them at least says so; see `gather`."""
+        return any(self.gather(what, flag))
 
-    def all(self, flag: bool) -> bool:
-        """Whether all of them say so."""
-        return all(self.gather(flag))
+    def gather_numbers(self, numbers: Sequence[float], device: torch.device) -> NDArray[np.float64]:
+        """Some numbers of each of them, (count, k); sooner than `gather`.
 
-    def concatenate(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Arrays of all of them, one after another along the first axis."""
-        return np.concatenate(self.gather(array)) if self.count > 1 else array
+        Args:
+            numbers: k numbers.
+            device: On which this one computes.
+        """
+        if self.count == 1:
+            return np.array([numbers], np.float64)
+        own = torch.tensor(numbers, dtype=torch.float64, device=device)
+        every = own.new_zeros(self.count, len(own))
+        every[self.index] = own
+        return self.sum(every).cpu().numpy()
 
     def concatenated(self, columns: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Arrays of all of them by name, which are the same names."""
-        gathered = self.gather(dict(columns))
+        """Arrays of all of them, by names that are the same, one after another."""
+        gathered = self.gather(", ".join(columns), dict(columns))
         return {name: np.concatenate([each[name] for each in gathered]) for name in columns}
 
     def sum(self, numbers: Tensor) -> Tensor:
@@ -131,16 +153,15 @@ def join(device: str | torch.device = "auto") -> Processes:
     """Join the other processes, if a launcher began some; this one is alone otherwise.
 
     Args:
-        device: On which it computes. On "cpu" processes speak to each other by gloo, on a GPU by
-            NCCL; each has a GPU of its own.
+        device: On which it computes, as Stable-Baselines3 takes it. On the CPU processes speak to
+            each other by gloo, on GPUs by NCCL; each has a GPU of its own.
 
     Raises:
         ModuleNotFoundError: If there are others, and `accelerate` is not installed.
     """
-    in_group = distributed.is_available() and distributed.is_initialized()
-    if not launched() and not in_group:
+    if not launched() and not distributed.is_initialized():
         return _ALONE
-    return _joined(torch.device("cpu" if device == "auto" and _no_gpu() else device).type == "cpu")
+    return _joined(get_device(device).type == "cpu")
 
 
 @cache
@@ -152,7 +173,3 @@ def _joined(on_cpu: bool) -> Processes:
 
 
 _ALONE = Processes()
-
-
-def _no_gpu() -> bool:
-    return torch.accelerator.current_accelerator(check_available=True) is None

@@ -92,6 +92,11 @@ class Sharded:
                     frees = self._frees and part is not self._root
                     part.set_reshard_after_forward(frees, recurse=False)
 
+    @property
+    def is_gathered(self) -> bool:
+        """Whether all weights are whole on each process now."""
+        return self._depth > 0
+
     def plain_copy(self, here: bool = True) -> Any:
         """The network as it was before it was sharded, with the weights of now, on the CPU.
 

@@ -63,7 +63,7 @@ class EpisodeCollector(BaseCallback):
         return True
 
     def _on_rollout_end(self) -> None:
-        every = processes_of(self.model).gather(self.episodes)
+        every = processes_of(self.model).gather("collects episodes", self.episodes)
         self.episodes = [episode for episodes in every for episode in episodes]
 
 
