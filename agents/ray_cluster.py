@@ -15,6 +15,8 @@ _PATIENCE = 5.0
 """Seconds in which an address must answer. Ray itself asks for minutes, and then ends the
 program."""
 
+_AUTO = "auto"
+
 _CLIENT_PORT = 10001
 
 _TOKEN = (
@@ -51,6 +53,7 @@ def connected(
 
     Raises:
         ConnectionError: If nothing answers at the address.
+        ValueError: If it is no address.
         MissingExtra: If Ray is not installed.
     """
     ray = require("ray", extra="ray", wanted_by=wanted_by)
@@ -70,7 +73,9 @@ def connected(
     try:
         ray.init(**options)
     except ConnectionError as error:
-        raise ConnectionError(f"no Ray at {address}: {str(error).strip()}.{_TOKEN}") from error
+        problem = str(error).strip().rstrip(".")
+        cure = " 'ray start --head' starts one." if address == _AUTO else _TOKEN
+        raise ConnectionError(f"no Ray at {address}: {problem}.{cure}") from error
     try:
         yield
     finally:
@@ -96,26 +101,31 @@ def check_machines(packages: Sequence[str] = ("textgym", "agents")) -> None:
         return [name for name in packages if find_spec(name) is None]
 
     cluster: Any = ray
-    answers = {}
+    answers = []
     for node in cluster.nodes():
         if node["Alive"] and node["Resources"].get("CPU"):
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             asked = cluster.remote(num_cpus=0)(missing).options(scheduling_strategy=there)
-            answers[node["NodeManagerHostname"]] = asked.remote()
-    for machine, answer in answers.items():
+            answers.append((node["NodeManagerHostname"], asked.remote()))
+    for machine, answer in answers:
         names = cluster.get(answer)
         if names:
             raise OSError(
                 f"{machine}, a machine of this Ray, has no {' and no '.join(names)}. Install on "
-                "all of them what is installed here."
+                "all of them what is installed here, such as pip install '.[all]'."
             )
 
 
 def _check_answers(address: str) -> None:
     """Raise a ConnectionError unless something listens at an address that names a machine."""
-    place = address.removeprefix("ray://")
-    if address == place and ":" not in place:  # "auto", of which Ray itself knows at once
+    if address == _AUTO:  # of which Ray itself knows at once
         return
+    place = address.removeprefix("ray://")
+    if address == place and ":" not in place:
+        raise ValueError(
+            f"{address!r} is no address of a Ray; expected 'auto', 'HOST:6379' or "
+            "'ray://HOST:10001'."
+        )
     host, _, port = place.partition("/")[0].rpartition(":")
     if not port.isdigit():
         host, port = place, str(_CLIENT_PORT)

@@ -64,11 +64,13 @@ def serve(config: ServeConfig, console: Console | None = None) -> None:
             client["headers"] = {"Authorization": f"Bearer ${config.token}"}
         command = f"{program()} train --reward {shlex.quote(json.dumps(client))}"
         for line in (
-            f"Reward {name} at {server.url}{SCORE_PATH}, and how it is at {HEALTH_PATH}.",
+            f"Reward {name} is served at {server.url}{SCORE_PATH}, and its state at {HEALTH_PATH}.",
             f"Train with: {command}",
         ):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
-        if token is None and not is_loopback(config.host):
+        if is_loopback(config.host):
+            console.print("Only this machine reaches it; --host 0.0.0.0 is for others.")
+        elif token is None:
             console.print(
                 f"No token: whoever reaches {config.host} can have texts scored.",
                 style="yellow",

@@ -16,10 +16,31 @@ from tokenizers import decoders, models, pre_tokenizers
 from textgym.tokenizer import Tokenizer, byte_level_alphabet
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Tiny models gain nothing from threads, and lose much where another worker of pytest has the cores.
+os.environ["OMP_NUM_THREADS"] = "1"
 settings.register_profile("textgym", deadline=None)  # a machine may be busy with other things
 settings.load_profile("textgym")
 
 EOS = "<|endoftext|>"
+
+# Fixtures that take long to start: one worker of pytest does, for the files that name them.
+SHARED = ("local_ray", "driver")
+
+
+@pytest.hookimpl(optionalhook=True)  # there is no such hook without pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """The tests of a file run in one worker, which makes their fixtures once."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFixture(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            text = (config.rootpath / file).read_text(encoding="utf-8")
+            return next((name for name in SHARED if name in text), file)
+
+    # In the order of the files: the last ones are short, so that no worker waits long.
+    config.option.loadscopereorder = False
+    return ByFixture(config, log)
 
 
 def _byte_level(vocabulary: list[str]) -> tokenizers.Tokenizer:

@@ -42,7 +42,7 @@ class Placement:
     def __init__(self, config: TuneConfig) -> None:
         self._cpus, self._gpus = config.cpus_per_trial, config.gpus_per_trial
         self._most = config.at_once
-        if config.address is None and not self._room():
+        if config.address is None and not self.has_room:
             has = _ray.cluster_resources()
             raise ValueError(
                 f"a trial wants {self._cpus} CPUs and {self._gpus:g} GPUs, and this machine has "
@@ -61,6 +61,11 @@ class Placement:
         self._work = ray.remote(_work).options(
             num_cpus=self._cpus, num_gpus=self._gpus, max_retries=0
         )
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a machine that is there now could hold a trial."""
+        return self._room() > 0
 
     @property
     def at_once(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -47,7 +48,7 @@ class Record:
         values: The settings that it drew.
         outcome: How it ended; None if it has not.
         deaths: How often its worker died.
-        looks: Scores by look, of those that it reported.
+        looks: Scores by look, of those that it reported and that are finite.
     """
 
     number: int
@@ -190,7 +191,7 @@ def _record(trial: FrozenTrial) -> Record:
         trial.user_attrs.get(_VALUES, trial.params),
         None if outcome is None else Outcome(**outcome),
         trial.user_attrs.get(_DEATHS, 0),
-        trial.intermediate_values,
+        {at: score for at, score in trial.intermediate_values.items() if math.isfinite(score)},
     )
 
 

@@ -72,10 +72,11 @@ def tune(config: TuneConfig, console: Console | None = None, *, resume: bool = F
     else:
         run.check_new("tune")
         _check_trials(config)
-    with run_lock(run.path), connected(config.address, wanted_by=f"{program()} tune"):
+    with connected(config.address, wanted_by=f"{program()} tune"):
         placement = Placement(config)
-        save_config(config, run.config, "tune")
-        _Sweep(config, run.path, placement, console).run()
+        with run_lock(run.path):  # which makes the directory: not before there is room for trials
+            save_config(config, run.config, "tune")
+            _Sweep(config, run.path, placement, console).run()
     return run.path
 
 
@@ -141,6 +142,8 @@ class _Sweep:
         atomic_write(self._directory / MARK, self._mark)
         what = "Stopping: trials end their update and save"
         with self._view, interrupts(what, self._view.tell) as interrupted:
+            if not self._placement.has_room:
+                self._view.tell("No machine of the cluster has what a trial needs: it waits.")
             while True:
                 if interrupted or self._broken is not None:
                     self._stop()
@@ -207,7 +210,7 @@ class _Sweep:
             os.getcwd(),
         )
         self._progress[number] = Progress(_WAITS)
-        self._view.event(number, "begins", values)
+        self._view.event(number, "goes on" if assignment.run.config.is_file() else "begins", values)
         self._running[self._placement.begin(assignment)] = assignment
 
     def _hear(self, report: Report) -> None:

@@ -14,9 +14,8 @@ from typing import Any
 import ray
 import torch
 from ray.exceptions import RayTaskError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from agents.ray_cluster import connected
+from agents.ray_cluster import check_machines, connected
 from comparison.pool import say
 
 RETRIES = 2
@@ -27,9 +26,6 @@ THREADS = 1
 
 SHIPPED = Path(__file__).parent
 """What workers get from here. The rest is installed where they are."""
-
-INSTALLED = ("textgym", "agents")
-"""What has to be there."""
 
 SETTINGS = ("HF_HUB_DISABLE_TELEMETRY", "OMP_NUM_THREADS", "TOKENIZERS_PARALLELISM")
 """Variables that workers have as they are here."""
@@ -90,7 +86,7 @@ def ray_executor(address: str | None, workers: int, gpus: float = 0.0) -> Iterat
 
     Raises:
         ConnectionError: If nothing answers at the address.
-        ModuleNotFoundError: If a machine of the cluster lacks what jobs need.
+        OSError: If a machine of the cluster lacks what jobs need.
     """
     settings = {name: os.environ[name] for name in SETTINGS if name in os.environ}
     environment = {"py_modules": [str(SHIPPED)], "env_vars": settings}
@@ -105,30 +101,6 @@ def ray_executor(address: str | None, workers: int, gpus: float = 0.0) -> Iterat
             pool.shutdown(cancel_futures=True)
             raise
         pool.shutdown()
-
-
-def check_machines() -> None:
-    """Raise if jobs would find that something is not installed on a machine of the cluster."""
-
-    # Sent by value, since it is inside: it runs where nothing of ours is.
-    def missing(names: tuple[str, ...]) -> list[str]:
-        from importlib.util import find_spec
-
-        return [name for name in names if find_spec(name) is None]
-
-    remote = ray.remote(num_cpus=0)(missing)
-    answers = {}
-    for node in _machines():
-        there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        answer = remote.options(scheduling_strategy=there).remote(INSTALLED)
-        answers[node["NodeManagerHostname"]] = answer
-    for machine, answer in answers.items():
-        names = ray.get(answer)
-        if names:
-            raise ModuleNotFoundError(
-                f"{machine}, a machine of this Ray, has no {' and no '.join(names)}. Install on "
-                "all of them what is installed here: pip install '.[all]' in this repository."
-            )
 
 
 def _called(call: Callable[[], Any]) -> Any:

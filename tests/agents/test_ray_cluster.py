@@ -27,6 +27,11 @@ def test_an_address_that_does_not_answer_is_said_at_once(form: str) -> None:
         _check_answers(address)
 
 
+def test_what_is_no_address_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"'nobody' is no address of a Ray; expected 'auto'"):
+        _check_answers("nobody")
+
+
 def test_a_machine_that_lacks_a_package_is_named(local_ray: str) -> None:
     check_machines()
     with pytest.raises(OSError, match="a machine of this Ray, has no no_such_package"):

@@ -55,7 +55,7 @@ def test_training_is_the_same_as_with_the_reward_at_home(tmp_path: Path) -> None
         *_, command, option, reward = shlex.split(typed)
         assert (command, option) == ("train", "--reward")
         url = json.loads(reward)["url"]
-        assert first == f"Reward sentiment at {url}, and how it is at /health.\n"
+        assert first == f"Reward sentiment is served at {url}, and its state at /health.\n"
         assert json.loads(reward) == {"name": "http", "url": url}
         for name, spec in {"http": reward, "home": "sentiment"}.items():
             output = ["--output", str(tmp_path / name)]

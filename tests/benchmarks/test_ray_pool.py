@@ -13,10 +13,9 @@ from typing import Any
 
 import psutil
 import pytest
-import ray
 from comparison.curve import Curve
 from comparison.pool import carry_out, executor
-from comparison.ray_pool import RayExecutor, check_machines
+from comparison.ray_pool import RayExecutor
 from comparison.rows import Row
 from comparison.run import Run, train
 
@@ -139,11 +138,3 @@ def test_an_interrupted_pool_ends_at_once(tmp_path: Path):
     pool.shutdown(cancel_futures=True)
     assert all(future.exception() for future in futures)
     assert time.monotonic() - began < 30
-
-
-@pytest.mark.usefixtures("local_ray")
-def test_a_machine_without_the_packages_is_named(monkeypatch: pytest.MonkeyPatch):
-    check_machines()
-    monkeypatch.setattr("comparison.ray_pool.INSTALLED", ("agents", "no_such_package"))
-    with pytest.raises(ModuleNotFoundError, match=f"{ray.nodes()[0]['NodeManagerHostname']}.*no_s"):
-        check_machines()

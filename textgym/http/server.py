@@ -109,12 +109,9 @@ class JSONHandler(BaseHTTPRequestHandler):
         if self.headers.get_content_type() != "application/json":
             problem = "send JSON, with the header Content-Type: application/json."
             raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, problem)
-        digits = self.headers.get("Content-Length", "")
-        if not (digits.isascii() and digits.isdigit()):
-            raise Refused(HTTPStatus.LENGTH_REQUIRED, "send the header Content-Length.")
-        length = int(digits[:20])  # that is too many already, and int refuses thousands
+        length = self._length()
         if length > self._server.largest_request:
-            self._discard(length)
+            self.discard_body()
             problem = (
                 f"the body is too large; at most {self._server.largest_request} bytes at a time."
             )
@@ -126,6 +123,17 @@ class JSONHandler(BaseHTTPRequestHandler):
         if not isinstance(body, dict):
             raise Refused(HTTPStatus.BAD_REQUEST, "expected an object of JSON.")
         return body
+
+    def discard_body(self) -> None:
+        """Read what is refused, within reason: a sender hears of it only once all is sent.
+
+        Raises:
+            Refused: If its length is not said.
+        """
+        length = self._length()
+        left = length if length <= 8 * self._server.largest_request else 0
+        while left > 0 and (chunk := self.rfile.read(min(left, 1 << 16))):
+            left -= len(chunk)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing: some ask every few seconds, others many times a second."""
@@ -161,11 +169,11 @@ class JSONHandler(BaseHTTPRequestHandler):
                 HTTPStatus.FORBIDDEN, f"this server is {self._server.url}, and not {host!r}."
             )
 
-    def _discard(self, length: int) -> None:
-        """Read what is refused, within reason: a sender hears of it only once all is sent."""
-        left = length if length <= 8 * self._server.largest_request else 0
-        while left > 0 and (chunk := self.rfile.read(min(left, 1 << 16))):
-            left -= len(chunk)
+    def _length(self) -> int:
+        digits = self.headers.get("Content-Length", "")
+        if not (digits.isascii() and digits.isdigit()):
+            raise Refused(HTTPStatus.LENGTH_REQUIRED, "send the header Content-Length.")
+        return int(digits[:20])  # that is too many already, and int refuses thousands
 
 
 def as_json(value: Any, status: HTTPStatus = HTTPStatus.OK) -> Answer:

@@ -18,7 +18,7 @@ from textgym.http.client import Endpoint, ServiceDown, WrongAnswer, described_st
 from textgym.rewards.base import RewardError
 from textgym.rewards.parameters import check_choice, check_whole_number
 from textgym.rewards.remote import DaemonThreads, distinct
-from textgym.rewards.wire import ANSWERS, DEFAULT_PORT, SCORE_PATH, Form, request
+from textgym.rewards.wire import ANSWERS, DEFAULT_PORT, SCORE_PATH, Form, FormatError, request
 
 _NAME = "http"
 
@@ -111,7 +111,7 @@ class HTTPScore:
         asked, which = distinct(samples, text_only=self.text_only)
         try:
             body = json.dumps(request(asked, self.form, self.columns, token_ids=self.token_ids))
-        except TypeError as error:
+        except (TypeError, FormatError) as error:
             problem = (
                 f"cannot send the columns of the task: {error}. Say which ones to send, such as "
                 "columns=[]"

@@ -113,10 +113,10 @@ class _Handler(JSONHandler):
 
     def post(self, path: str) -> Answer:
         """The scores of a batch."""
+        self._check_token()  # nothing is made of what others send
         body = self.read_json()
         if path != SCORE_PATH:
             raise _not_found(path)
-        self._check_token()
         try:
             scores = self.server.scores(read_request(body))
         except FormatError as error:
@@ -131,6 +131,7 @@ class _Handler(JSONHandler):
         if token is not None and not hmac.compare_digest(
             given.encode(), f"Bearer {token}".encode()
         ):
+            self.discard_body()
             problem = "send the header Authorization: Bearer TOKEN with the token of this server."
             raise Refused(HTTPStatus.UNAUTHORIZED, problem)
 

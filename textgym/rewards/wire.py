@@ -58,6 +58,9 @@ def request(
         form: How they are put.
         columns: The columns of the task that are sent; None for all.
         token_ids: Whether the token ids are sent.
+
+    Raises:
+        FormatError: If a column is called as something else that is sent.
     """
     references = [sample.reference for sample in samples]
     if form == "openrlhf":
@@ -67,9 +70,12 @@ def request(
             "labels": references,
         }
     names = {name for sample in samples for name in sample.columns}
+    if columns is not None:
+        names &= set(columns)
+    if taken := names.intersection(_OURS):
+        raise FormatError(f"{min(taken)!r} is no name for one, since it means something else")
     body: dict[str, list[Any]] = {
-        name: [_plain(sample.columns.get(name)) for sample in samples]
-        for name in sorted(names if columns is None else names & set(columns))
+        name: [_plain(sample.columns.get(name)) for sample in samples] for name in sorted(names)
     }
     body["prompts"] = [sample.prompt for sample in samples]
     body["completions"] = [sample.text for sample in samples]
@@ -90,7 +96,7 @@ def read_request(body: Mapping[str, Any]) -> list[Sample]:
     Raises:
         FormatError: If it has none of the forms.
     """
-    if "query" in body:
+    if "query" in body and "completions" not in body:  # where both are, it is a column
         body = _of_openrlhf(body)
     prompts, texts = _texts(body, "prompts"), _texts(body, "completions")
     count = len(texts)
@@ -105,6 +111,10 @@ def read_request(body: Mapping[str, Any]) -> list[Sample]:
         raise FormatError(f"{len(prompts)} prompts for {count} texts.")
     if wrong := [r for r in references if r is not None and not isinstance(r, str)]:
         raise FormatError(f"a reference is a string or null, got {wrong[0]!r:.200}.")
+    _check_lists("completion_ids", token_ids, int)
+    _check_lists("turns", turns, str)
+    if wrong := [c for c in continues if not isinstance(c, bool)]:
+        raise FormatError(f"'continues' are true or false, got {wrong[0]!r:.200}.")
     return [
         Sample(
             prompts[k],
@@ -126,8 +136,10 @@ def _of_openrlhf(body: Mapping[str, Any]) -> dict[str, Any]:
     if len(prompts) != len(queries) or not all(map(str.startswith, queries, prompts)):
         raise FormatError("each of 'query' begins with its prompt, the same of 'prompts'.")
     texts = [q.removeprefix(p) for q, p in zip(queries, prompts, strict=True)]
-    labels = {"reference": body["labels"]} if body.get("labels") is not None else {}
-    return {"prompts": prompts, "completions": texts, **labels}
+    given = {"prompts": prompts, "completions": texts}
+    if body.get("labels") is None:
+        return given
+    return {**given, "reference": _list(body, "labels", len(texts))}
 
 
 def _texts(body: Mapping[str, Any], name: str) -> list[str]:
@@ -145,6 +157,13 @@ def _list(body: Mapping[str, Any], name: str, count: int) -> list[Any]:
     if not isinstance(given, list) or len(given) != count:
         raise FormatError(f"{name!r} is a list of {count} values, one a text; got {given!r:.200}.")
     return given
+
+
+def _check_lists(name: str, values: Sequence[Any], of: type) -> None:
+    for value in values:
+        if not isinstance(value, (list, tuple)) or not all(isinstance(each, of) for each in value):
+            kind = "whole numbers" if of is int else "strings"
+            raise FormatError(f"each of {name!r} is a list of {kind}, got {value!r:.200}.")
 
 
 def _optional(body: Mapping[str, Any], name: str, default: list[Any]) -> list[Any]:

@@ -149,7 +149,7 @@ def test_files_that_were_tampered_with_set_nothing_else(model: str, tmp_path: Pa
     path = tmp_path / "data.json"
     data = json.loads(path.read_text())
     data["counters"].update(n_epochs=7, hacked=1)
-    data["environment"]["wrappers"][0].update(venv=1)
+    data["processes"][0]["environment"]["wrappers"][0].update(venv=1)
     path.write_text(json.dumps(data))
     other = make("TokenPPO", model)
     load_checkpoint(other, tmp_path)

@@ -47,6 +47,11 @@ def forbid_writing(event: str, given: tuple[Any, ...], directory: str) -> None:
             os._exit(3)
 
 
+def is_running(pid: int) -> bool:
+    """Whether a child has not ended; it is left to be waited for."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+
 def reached(directory: Path) -> int:
     """Tokens of the newest checkpoint; -1 if there is none."""
     latest = Checkpoints(directory / "checkpoints").latest
@@ -55,13 +60,17 @@ def reached(directory: Path) -> int:
 
 def killed(settings: dict[str, Any], directory: Path, kills: int) -> dict[str, Any]:
     """A run to its end, and one of which a process is killed so often, by chance."""
-    chance, began = random.Random(0), time.monotonic()
+    chance = random.Random(0)
     fork(2, work(settings, directory / "whole"))
-    seconds = time.monotonic() - began
     told, waited = [], []
     while len(told) < kills:
+        far = settings["total_timesteps"] * (len(told) + 1) // (kills + 2)
         children = begin(2, work(settings, directory / "killed"))
-        time.sleep(chance.uniform(0.2, 0.5) * seconds)
+        while reached(directory / "killed") < far:
+            if not all(map(is_running, children)):
+                raise SystemExit(f"it ended before it was killed: {end(children)}")
+            time.sleep(0.005)
+        time.sleep(chance.uniform(0, 0.05))
         os.kill(chance.choice(children), signal.SIGKILL)
         at = time.monotonic()
         statuses = end(children)

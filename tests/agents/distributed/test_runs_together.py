@@ -83,10 +83,10 @@ SHARDED = {**PPO, "shard": True, "kl_coef": 0.1}
 
 @pytest.mark.parametrize("settings", [PPO, GRPO, SHARDED], ids=["ppo", "adapters", "sharded"])
 def test_it_goes_on_as_if_none_had_been_killed(settings, model, tmp_path):
-    told = run("killed", {"model": model, **settings}, tmp_path, 2)
+    told = run("killed", {"model": model, **settings}, tmp_path, 2 if settings is PPO else 1)
     # Who is left ends by itself, without a launcher that sees to it.
     assert max(told["waited"]) < 30
-    assert max(told["reached"]) > 0
+    assert min(told["reached"]) > 0
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     for expected, found in zip(weights(whole), weights(killed), strict=True):
         assert expected.keys() == found.keys()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import math
 import os
 import signal
 from dataclasses import replace
@@ -23,9 +24,10 @@ from agents.train import train
 from agents.tuning import trial as trials
 from agents.tuning.board import Board, Report, Verdict
 from agents.tuning.config import TuneConfig
-from agents.tuning.study import Study
+from agents.tuning.results import write_results
+from agents.tuning.study import Study, score_of
 from agents.tuning.sweep import tune
-from agents.tuning.trial import Assignment, NotShared, carry_out, check_shared
+from agents.tuning.trial import Assignment, NotShared, Outcome, carry_out, check_shared
 
 REWARDS = '''
 import os, signal
@@ -216,6 +218,23 @@ def test_a_metric_that_nobody_logs_is_said(workplace: Path, tmp_path: Path) -> N
     assert outcome.state == "failed"
     assert "has no train/nothing. It has " in outcome.message
     assert "validation/mean_score" in outcome.message
+
+
+def test_a_score_that_is_no_number_is_no_score(workplace: Path, tmp_path: Path) -> None:
+    config = TuneConfig(**SMALL, reward="length", search=("learning_rate=log:1e-5:1e-3",), trials=2)
+    study = Study(config, tmp_path)
+    for scores in ([math.nan, 0.5], [math.nan, math.inf]):
+        number = study.begin()
+        for look, score in enumerate(scores, 1):
+            study.hear(Report(number, look * 64, score, look))
+    study.end(0, Outcome("pruned", 0.5, 128))
+    study.end(1, Outcome("failed", message="diverged"))
+    again = Study(config, tmp_path).records
+    assert [dict(record.looks) for record in again] == [{2: 0.5}, {}]
+    assert [score_of(record) for record in again] == [0.5, -math.inf]
+    write_results(config, tmp_path, again, importances={})
+    assert "0.5" in (tmp_path / "trials.csv").read_text()
+    assert "diverged" in (tmp_path / "report.html").read_text()
 
 
 def test_a_machine_that_sees_other_files_is_told_from_others(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from textgym.completion import Sample
 from textgym.rewards import make_score
-from textgym.rewards.wire import read_request, request
+from textgym.rewards.wire import FormatError, read_request, request
 
 _TEXTS = st.text(st.characters(codec="utf-8"), max_size=5)
 _SAMPLES = st.builds(
@@ -40,6 +40,18 @@ def test_openrlhf_is_understood_both_ways(samples: list[Sample]) -> None:
     body = json.loads(json.dumps(request(samples, "openrlhf")))
     meant = [Sample(s.prompt, s.text, s.reference, [], {}) for s in samples]
     assert read_request(body) == meant
+
+
+def test_a_column_called_query_is_a_column() -> None:
+    meant = [Sample("a", "b", None, [], {"query": "a"})]
+    assert read_request(request(meant)) == [meant[0]._replace(turns=(), continues=True)]
+
+
+def test_a_column_may_not_be_called_as_what_is_sent_beside_it() -> None:
+    samples = [Sample("a", "b", None, [], {"turns": ["c"], "level": 1})]
+    with pytest.raises(FormatError, match="'turns' is no name for one"):
+        request(samples)
+    assert request(samples, columns=["level"])["level"] == [1]
 
 
 @pytest.fixture
@@ -81,6 +93,25 @@ def test_scores_and_says_how_it_is(http: httpx.Client) -> None:
             "a reference is a string",
         ),
         ("/score", b'{"query": ["ab"], "prompts": ["b"]}', 400, "begins with its prompt"),
+        ("/score", b'{"query": ["a"], "labels": []}', 400, "'labels' is a list of 1"),
+        (
+            "/score",
+            b'{"prompts": ["a"], "completions": ["b"], "completion_ids": ["c"]}',
+            400,
+            "a list of whole numbers, got 'c'",
+        ),
+        (
+            "/score",
+            b'{"prompts": ["a"], "completions": ["b"], "turns": [[1]]}',
+            400,
+            "a list of strings, got [1]",
+        ),
+        (
+            "/score",
+            b'{"prompts": ["a"], "completions": ["b"], "continues": [1]}',
+            400,
+            "true or false, got 1",
+        ),
         ("/other", b"{}", 404, "posted to '/score'"),
     ],
 )
@@ -107,6 +138,8 @@ def test_others_are_turned_away(http: httpx.Client, serve: Any) -> None:
         ):
             headers = {"Authorization": given.encode()}
             assert client.post("/score", json=body, headers=headers).status_code == status
+        # Nothing is made of what they send, but they hear of it, however much that was.
+        assert client.post("/score", json="a" * (4 << 20)).status_code == 401
 
 
 def test_texts_that_the_score_refuses_are_no_reason_to_ask_again(serve: Any) -> None:
