@@ -61,8 +61,8 @@ class Learner:
         return nullcontext() if self._sharded is None else self._sharded.gathered()
 
     def gathered_reference(self) -> AbstractContextManager[None]:
-        """Have the reference whole, as `gathered` has the network."""
-        return nullcontext() if self._reference is None else self._reference.gathered()
+        """Have the reference whole, as `gathered` has the network, which it may be a part of."""
+        return self.gathered() if self._reference is None else self._reference.gathered()
 
     def whole(self) -> Any:
         """The network; of one that is sharded a copy that is not, on the CPU of the first process.
