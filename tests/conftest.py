@@ -27,6 +27,12 @@ EOS = "<|endoftext|>"
 SHARED = ("local_ray", "driver")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """A worker that dies ends the tests: pytest-xdist may wait for ever for one in its place."""
+    if hasattr(config.option, "maxworkerrestart"):
+        config.option.maxworkerrestart = "0"
+
+
 @pytest.hookimpl(optionalhook=True)  # there is no such hook without pytest-xdist
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """The tests of a file run in one worker, which makes their fixtures once."""

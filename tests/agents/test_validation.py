@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from agents.episodes import Episode
-from agents.validation import Best, Validation, best_template, best_template
+from agents.validation import Best, Validation, best_template
 from textgym import TextGenEnv
 
 
