@@ -178,6 +178,7 @@ def test_the_commands_are_understood(
     from agents import cli
     from agents.config import RunConfig
     from agents.run_file import save_config
+    from agents.tuning.config import TuneConfig
 
     words = shlex.split(line.rpartition(".venv/bin/textgym ")[2], comments=True)
     monkeypatch.chdir(tmp_path)
@@ -186,7 +187,10 @@ def test_the_commands_are_understood(
         if option in ("--resume", "--config"):
             file = Path(place, *["config.yaml"] * (option == "--resume"))
             file.parent.mkdir(parents=True, exist_ok=True)
-            save_config(RunConfig(), file)
+            if words[0] == "tune":
+                save_config(TuneConfig(search=("kl_coef=0.01,0.05",)), file, "tune")
+            else:
+                save_config(RunConfig(), file)
     monkeypatch.setattr(sys, "path", [*sys.path])
     understood = []
 
