@@ -30,6 +30,10 @@ EPISODES_LOGGED = 100
 """Episodes of each process over which SB3's figures are averaged."""
 FIGURES = 9
 """Sums over tokens that PPO logs of a mini-batch."""
+DOUBLE = 8
+"""Bytes of a number by which processes tell each other how much they have."""
+COUNTED = 6
+"""Such numbers of each process and mini-batch."""
 
 
 def all_reduce(size: float, processes: int) -> float:
@@ -117,19 +121,17 @@ def _figures(load: Load, processes: int) -> tuple[float, float]:
     episode = {"r": 1.5, "l": load.new, "t": 1.234567}
     ended = {name: np.zeros(load.rows) for name in ("score", "entropy", "length")}
     of_tokens = np.zeros(load.written, np.float32)
+    lately = [dict(episode) for _ in range(min(EPISODES_LOGGED, load.rows * 10))]
     once = [
-        ended,
-        (load.written, True),
-        ([dict(episode) for _ in range(min(EPISODES_LOGGED, load.rows * 10))], []),
-        load.written,
-        {"values": of_tokens, "returns": of_tokens.copy()},
+        ("ends a rollout", (load.written, True)),
+        (", ".join(ended), ended),
+        ("logs its last episodes", (lately, [])),
+        ("values, returns", {"values": of_tokens, "returns": of_tokens.copy()}),
     ]
-    each_step = [
-        (load.rows, np.zeros(load.written // load.mini_batches, np.float32)),
-        load.pieces,
-    ]
-    sums = all_reduce(FLOAT * FIGURES, processes)
-    sent = sum(gather(value, processes) for value in once)
-    sent += load.steps * (sum(gather(value, processes) for value in each_step) + sums)
+    figures = all_reduce(FLOAT * FIGURES, processes)
+    counts = all_reduce(DOUBLE * processes * COUNTED, processes)
+    tokens = all_reduce(DOUBLE * processes, processes)
+    sent = sum(gather(value, processes) for value in once) + tokens
+    sent += load.steps * (figures + counts)
     # A gather is two: how long, and what. A sum has two rounds.
-    return sent, 2 * len(once) + load.steps * (2 * len(each_step) + 2)
+    return sent, 2 * len(once) + 2 + load.steps * 4
