@@ -46,9 +46,12 @@ RESULTS = Path(__file__).parent / "results"
 AT_MOST = 1.2
 """Times the larger of rollout and reward, that both together may take."""
 
-MODELS = {"faster": (4, 128, 64), "slower": (4, 1024, 32)}
-"""Layers and width of models that write a step faster and slower than a call takes, and steps of a
-rollout."""
+MODELS = {"faster": (4, 128), "slower": (4, 1024)}
+"""Layers and width of models that write a step faster and slower than a call takes."""
+
+ROLLOUTS = (("faster", 64), ("slower", 64), ("slower", 32))
+"""Models, and steps of a rollout. Half as many steps show what its first one costs, which reads the
+prompts and before which nothing can be asked."""
 
 WORKERS = {"one after another": 1, "eight at a time": 8}
 
@@ -125,6 +128,7 @@ class Measurement:
     Attributes:
         calls: How the service takes calls.
         model: Whether it writes a step faster or slower than a call takes.
+        steps: Steps of a rollout.
         step: Milliseconds of a step of the rollout alone.
         rollout: With a reward that costs nothing.
         reward: The calls alone, asked all at once.
@@ -136,6 +140,7 @@ class Measurement:
 
     calls: str
     model: str
+    steps: int
     step: float
     rollout: float
     reward: float
@@ -223,11 +228,12 @@ def measure(
     rollout, reward, both, awaited = (min(column) for column in zip(*times, strict=True))
     ratio = both / max(rollout, reward)
     step = 1e3 * rollout / steps
-    return Measurement(calls, model, step, rollout, reward, both, awaited, ratio, rounds)
+    return Measurement(calls, model, steps, step, rollout, reward, both, awaited, ratio, rounds)
 
 
 HEADER = [
     "calls are served",
+    "steps",
     "a step, ms",
     "rollout alone, s",
     "reward alone, s",
@@ -246,6 +252,7 @@ def cells(measured: Measurement) -> list[str]:
     verdict = "" if measured.ratio < AT_MOST else " **missed**"
     return [
         measured.calls,
+        f"{measured.steps}",
         f"{measured.step:.0f}",
         *(f"{figure:.2f}" for figure in figures),
         f"{measured.ratio:.2f}{verdict}",
@@ -275,15 +282,16 @@ def main() -> None:
         return
     torch.set_num_threads(1)
     rows, rounds = (16, given.rounds) if not given.quick else (4, 1)
-    models = MODELS if not given.quick else {"faster": (1, 32, 16)}
+    models = MODELS if not given.quick else {"faster": (1, 32)}
     measurements = []
-    for model, (layers, width, steps) in models.items():
+    for model, steps in ROLLOUTS if not given.quick else (("faster", 16),):
+        layers, width = models[model]
         workload = Workload(rows, layers=layers, width=width, feed_forward=width * 8 // 3)
         for calls in WORKERS:
             measurements.append(measure(calls, model, workload, given.seconds, steps, rounds))
             rich.print(measurements[-1])
     title = (
-        f"Rollouts of 64 tokens in each of {rows} rows, 32 with the slower model; a call a step, "
+        f"Rollouts of some steps with {rows} rows; a call a step, "
         f"which takes {1e3 * given.seconds:.0f} ms. Seconds, the least of {rounds} rounds. Both "
         f"together may take less than {AT_MOST} times the larger of them."
     )
