@@ -291,8 +291,7 @@ def main() -> None:
             measurements.append(measure(calls, model, workload, given.seconds, steps, rounds))
             rich.print(measurements[-1])
     title = (
-        f"Rollouts of some steps with {rows} rows; a call a step, "
-        f"which takes {1e3 * given.seconds:.0f} ms. Seconds, the least of {rounds} rounds. Both "
+        f"Rollouts with {rows} rows; a call a step, which takes {1e3 * given.seconds:.0f} ms. Seconds, the least of {rounds} rounds. Both "
         f"together may take less than {AT_MOST} times the larger of them."
     )
     table = Table(*HEADER, title=title)
