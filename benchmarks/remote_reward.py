@@ -291,8 +291,9 @@ def main() -> None:
             measurements.append(measure(calls, model, workload, given.seconds, steps, rounds))
             rich.print(measurements[-1])
     title = (
-        f"Rollouts with {rows} rows; a call a step, which takes {1e3 * given.seconds:.0f} ms. Seconds, the least of {rounds} rounds. Both "
-        f"together may take less than {AT_MOST} times the larger of them."
+        f"Rollouts with {rows} rows; a call a step, which takes {1e3 * given.seconds:.0f} ms. "
+        f"Seconds, the least of {rounds} rounds. Both together may take less than {AT_MOST} times "
+        f"the larger of them."
     )
     table = Table(*HEADER, title=title)
     for measured in measurements:
