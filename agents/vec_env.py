@@ -21,7 +21,8 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvO
 
 import textgym
 from agents.distributed.launcher import own_gpu
-from textgym.vector_env import Moved, TextGenVectorEnv
+from textgym.vector_env import TextGenVectorEnv
+from textgym.vector_step import Moved
 
 gym.register_envs(textgym)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import gymnasium as gym
 import numpy as np
@@ -26,74 +26,12 @@ from textgym.rewards import Every, RewardSpec, Timing
 from textgym.rewards.deferred import Owed
 from textgym.tokenizer import BUILTIN, Tokenizer
 from textgym.unfinished import take_up, unfinished
-from textgym.vector_infos import lay_out, take_out, tell
+from textgym.vector_step import Begun, Moved, Step
 from textgym.vocabulary import VocabularySpec
 
 StepResult: TypeAlias = tuple[
     Observation, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]
 ]
-
-
-class Moved(NamedTuple):
-    """What came of a step of n rows, but for what is owed.
-
-    Attributes:
-        observations: Of arrays (n, L).
-        terminated: bool (n,).
-        truncated: bool (n,).
-        ended: Rows whose episode is over, int (k,).
-        final_obs: What there was at the end of each, where they begin anew in the same step.
-        owed: Rewards float64 (n,), and infos.
-    """
-
-    observations: Observation
-    terminated: NDArray[np.bool_]
-    truncated: NDArray[np.bool_]
-    ended: Rows
-    final_obs: list[Observation]
-    owed: Owed[tuple[NDArray[np.float64], dict[str, Any]]]
-
-
-class _Begun(NamedTuple):
-    """Rows whose episodes began: the second half of that, and what is told of them."""
-
-    rows: Rows
-    settle: Callable[[], None]
-    info: dict[str, Any]
-
-
-class _Step:
-    """A step between its two halves.
-
-    Attributes:
-        rows: Those that wrote a token.
-        paid: What they are paid.
-        terminated: bool (n,).
-        truncated: bool (n,).
-        before: Those that began anew before, if any.
-        ended: Those whose episode is over with it.
-        final_info: What is told of them.
-        final_obs: What they ended with, if they began anew.
-        after: That they did.
-    """
-
-    before: _Begun | None = None
-    ended: Rows = np.zeros(0, np.intp)
-    final_info: Callable[[], dict[str, Any]] | None = None
-    final_obs: list[Observation] = []  # noqa: RUF012  # of those that have none
-    after: _Begun | None = None
-
-    def __init__(
-        self,
-        rows: Rows,
-        paid: Owed[NDArray[np.float64]],
-        terminated: NDArray[np.bool_],
-        truncated: NDArray[np.bool_],
-    ) -> None:
-        self.rows = rows
-        self.paid = paid
-        self.terminated = terminated
-        self.truncated = truncated
 
 
 class TextGenVectorEnv(Progress, VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
@@ -176,7 +114,6 @@ All rows share what is learned of templates.
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._all = np.arange(num_envs)
-        self._everyone = np.ones(num_envs, np.bool_)
         self._generators: list[tuple[np.random.Generator, int] | None] = [None] * num_envs
         self._begun = np.zeros(num_envs, np.bool_)
         self._held = np.zeros(num_envs, np.bool_)
@@ -237,7 +174,7 @@ All rows share what is learned of templates.
             if seeds[row] is not None:
                 self._generators[row] = seeding.np_random(seeds[row])
         infos: dict[str, Any] = {}
-        self._tell_begun(self._begin(rows, options), infos)
+        self._begin(rows, options).settle(infos, self.num_envs)
         return observe(self.process.contexts), infos
 
     def hold(self, rows: NDArray[np.bool_]) -> None:
@@ -270,7 +207,7 @@ All rows share what is learned of templates.
             textgym.RewardError: If a reward failed.
         """
         step = self._write(actions)
-        rewards, infos = self._settle(step)
+        rewards, infos = step.settle(self.process)
         return observe(self.process.contexts), rewards, step.terminated, step.truncated, infos
 
     def advance(self, actions: NDArray[np.int64]) -> Moved:
@@ -294,7 +231,7 @@ All rows share what is learned of templates.
             step.truncated,
             step.ended,
             step.final_obs,
-            Owed(partial(self._settle, step), step.paid.futures),
+            Owed(partial(step.settle, self.process), step.paid.futures),
         )
 
     def state(self) -> dict[str, Any]:
@@ -344,7 +281,7 @@ All rows share what is learned of templates.
         self._holds = bool(self._held.any())
         anew = process.ended & ~np.array(state["ended"], np.bool_)
         if anew.any():
-            self._tell_begun(self._begin(anew.nonzero()[0], {}), {})
+            self._begin(anew.nonzero()[0], {}).settle({}, self.num_envs)
         return observe(process.contexts), anew
 
     def render(self) -> tuple[str | NDArray[np.uint8] | None, ...] | None:  # type: ignore[override]
@@ -361,7 +298,7 @@ All rows share what is learned of templates.
         """Valid actions of every row, bool (n, V); see `TextGenEnv.action_masks`."""
         return np.tile(self.process.action_mask(), (self.num_envs, 1))
 
-    def _write(self, actions: NDArray[Any]) -> _Step:
+    def _write(self, actions: NDArray[Any]) -> Step:
         """The first half of a step."""
         process = self.process
         actions = process.as_array(actions)
@@ -374,7 +311,7 @@ All rows share what is learned of templates.
         if len(over) or self._holds:
             step = self._write_others(actions, over)
         else:
-            step = _Step(self._all, *process.advance(self._all, process.as_tokens(actions)))
+            step = Step(self._all, *process.advance(self._all, process.as_tokens(actions)))
         ended = self._over()
         if len(ended):
             step.ended = ended
@@ -384,7 +321,7 @@ All rows share what is learned of templates.
                 step.after = self._begin(ended, {})
         return step
 
-    def _write_others(self, actions: NDArray[Any], over: Rows) -> _Step:
+    def _write_others(self, actions: NDArray[Any], over: Rows) -> Step:
         """A step in which not all rows write: those in `over` begin anew, if the mode says so."""
         begin_anew = self.autoreset_mode is AutoresetMode.NEXT_STEP and self._begun.all()
         if len(over) and not begin_anew:
@@ -395,7 +332,7 @@ All rows share what is learned of templates.
         n, process = self.num_envs, self.process
         (rows,) = np.logical_not(process.ended | self._held).nonzero()
         tokens = process.as_tokens(actions[rows])  # refused before anything is done
-        step = _Step(rows, Owed(lambda: np.zeros(0)), np.zeros(n, np.bool_), np.zeros(n, np.bool_))
+        step = Step(rows, Owed(lambda: np.zeros(0)), np.zeros(n, np.bool_), np.zeros(n, np.bool_))
         if len(over):
             step.before = self._begin(over, {})
         if len(rows):
@@ -403,48 +340,16 @@ All rows share what is learned of templates.
             step.terminated[rows], step.truncated[rows] = terminated, truncated
         return step
 
-    def _settle(self, step: _Step) -> tuple[NDArray[np.float64], dict[str, Any]]:
-        """The second half of a step: the rewards of all rows, and what is told of them."""
-        n, rows, ended, final_info = self.num_envs, step.rows, step.ended, step.final_info
-        infos: dict[str, Any] = {}
-        if step.before is not None:
-            self._tell_begun(step.before, infos)
-        rewards = step.paid.settle()
-        if rows is not self._all:
-            paid, rewards = rewards, np.zeros(n)
-            rewards[rows] = paid
-        elif final_info is None:
-            return rewards, lay_out(self.process.step_info(), self._everyone)
-        if not len(rows):
-            return rewards, infos
-        step_info = self.process.step_info()
-        if final_info is None or step.after is None:
-            tell(infos, rows, step_info, n)
-            if final_info is not None:
-                tell(infos, ended, final_info(), n)
-            return rewards, infos
-        over = step.terminated[rows] | step.truncated[rows]
-        if not over.all():
-            tell(infos, rows[~over], take_out(step_info, ~over), n)
-        final = {**final_info(), **take_out(step_info, over)}
-        tell(infos, ended, {"final_obs": step.final_obs, "final_info": final}, n)
-        self._tell_begun(step.after, infos)
-        return rewards, infos
-
     def _over(self) -> Rows:
         """Rows whose episode is over or has not begun, but for those that are held."""
         ended = self.process.ended
         return (ended & ~self._held if self._holds else ended).nonzero()[0]
 
-    def _begin(self, rows: Rows, options: Mapping[str, Any]) -> _Begun:
+    def _begin(self, rows: Rows, options: Mapping[str, Any]) -> Begun:
         generators = [self._random(row)[0] for row in rows.tolist()]
         second = self.process.begin(rows, generators, options)
         self._begun[rows] = True
-        return _Begun(rows, second, self.process.reset_info(rows))
-
-    def _tell_begun(self, begun: _Begun, infos: dict[str, Any]) -> None:
-        begun.settle()
-        tell(infos, begun.rows, begun.info, self.num_envs)
+        return Begun(rows, second, self.process.reset_info(rows))
 
     def _random(self, row: int) -> tuple[np.random.Generator, int]:
         """A row's generator and the seed that it began with; made when first needed."""
