@@ -1,4 +1,4 @@
-"""Ctrl-C between two steps of a training, so that none is torn apart."""
+"""Ctrl-C and SIGTERM between two steps of a training, so that none is torn apart."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from types import FrameType
 _ONE_PRESS = 0.5
 """Seconds after the first in which another is taken for the same: keys repeat, and programs that
 start others pass on what the terminal has told these already."""
+
+_NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 
 
 class Stopped(KeyboardInterrupt):
@@ -30,7 +32,8 @@ def interrupts(
 ) -> Iterator[list[int]]:
     """Ctrl-C fills the list that is yielded, so that a step ends whole; a second one stops it.
 
-    The first says so.
+    The first says so. SIGTERM, by which a cluster takes a machine back, does the same, unless
+    another library has a use for it.
 
     Args:
         what: What is done about the first.
@@ -48,13 +51,17 @@ def interrupts(
         if len(received) > 1:
             raise KeyboardInterrupt
         first = now
-        tell(f"{what}; Ctrl-C again to stop now.")
+        tell(f"{what}; {_NAMES[number]} again to stop now.")
 
     if threading.current_thread() is not threading.main_thread():
         yield received  # Python delivers signals to the main thread only.
         return
-    previous = signal.signal(signal.SIGINT, note)
+    noted = [signal.SIGINT]
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        noted.append(signal.SIGTERM)
+    previous = {number: signal.signal(number, note) for number in noted}
     try:
         yield received
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

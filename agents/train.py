@@ -23,7 +23,7 @@ from agents.checkpointing.checkpoints import tokens_of
 from agents.checkpointing.room import bytes_of_run, check_room
 from agents.config import RunConfig
 from agents.devices import known_device
-from agents.distributed.launcher import misunderstandings
+from agents.distributed.launcher import misunderstandings, restarted
 from agents.distributed.learner import learner_of
 from agents.distributed.processes import join
 from agents.distributed.run_settings import check_together
@@ -80,7 +80,8 @@ def train(
 
     Processes that a launcher began (`torchrun`, `accelerate launch`) train one model together: each
     has environments and mini-batches of its own, as many as the config says, tokens are counted
-    over all, and the first of them writes and speaks.
+    over all, and the first of them writes and speaks. If the launcher begins them anew, because one
+    has ended, they go on with the run in `config.output`.
 
     Args:
         config: The settings.
@@ -100,6 +101,8 @@ def train(
     processes = join(config.device)
     console = console or Console()
     run = RunDirectory(processes.of_first("directory", config.output or _dated_directory(config)))
+    if restarted():
+        resume = processes.of_first("run before", resume or run.config.is_file())
     if processes.is_first:
         if resume:
             run.check_resumable()

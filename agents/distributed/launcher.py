@@ -13,6 +13,11 @@ def launched() -> bool:
     return all(name in os.environ for name in _TOLD) and int(os.environ["WORLD_SIZE"]) > 1
 
 
+def restarted() -> bool:
+    """Whether a launcher began this process anew, after one of them had ended (--max-restarts)."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+
+
 def misunderstandings() -> Iterator[str]:
     """What `accelerate launch` was asked for and is not done, each with what to do instead."""
     asked = os.environ
