@@ -45,7 +45,9 @@ def tune(arguments: list[str]) -> None:
     from agents.tuning.sweep import check_resumable
     from agents.tuning.sweep import tune as run
 
-    config, resumed = run_options(TuneConfig, "tune", arguments, check_resumable)
+    config, resumed = run_options(
+        TuneConfig, "tune", arguments, check_resumable, titles=("sweep", "trial")
+    )
     run(config, resume=resumed)
 
 

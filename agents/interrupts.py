@@ -14,7 +14,7 @@ _ONE_PRESS = 0.5
 """Seconds after the first in which another is taken for the same: keys repeat, and programs that
 start others pass on what the terminal has told these already."""
 
-_NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+_NAMES: dict[int, str] = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 
 
 class Stopped(KeyboardInterrupt):

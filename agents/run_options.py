@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, make_dataclass, replace
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, make_dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import tyro
 
+from agents.option_groups import option_groups
 from agents.run_directory import RunDirectory
 from agents.run_file import FREE_TO_CHANGE, load_config
 from textgym.shell import program
@@ -36,6 +38,7 @@ def run_options(
     command: str,
     arguments: list[str],
     check_resumable: Callable[[RunDirectory], None],
+    titles: Sequence[str] = ("",),
 ) -> tuple[Config, bool]:
     """The settings of a run, and whether it goes on with one that was stopped.
 
@@ -44,6 +47,8 @@ def run_options(
         command: The command.
         arguments: What was typed behind it.
         check_resumable: Raises if a run cannot go on.
+        titles: What the groups of options are called in which `--help` shows the settings: those of
+            the kind, then those that it inherits.
 
     Raises:
         ValueError: If a run is to go on with settings that are not its own.
@@ -51,7 +56,7 @@ def run_options(
     resumed, config_file = _value(arguments, "--resume"), _value(arguments, "--config")
     if resumed is not None and config_file is not None:
         raise ValueError("give --resume, or --config for a new run: not both.")
-    default: Any = tyro.MISSING_NONPROP
+    default: Any = None
     if resumed is not None:
         directory = RunDirectory(Path(resumed))
         check_resumable(directory)
@@ -59,22 +64,27 @@ def run_options(
         default = replace(settings, output=directory.path)
     elif config_file is not None:
         default = load_config(Path(config_file), kind, command)
+    groups = [*option_groups(Beginning), *option_groups(kind)]
     options = make_dataclass(
         kind.__name__,
         [
-            ("beginning", Annotated[Beginning, tyro.conf.arg(name="")]),
-            ("settings", Annotated[kind, tyro.conf.arg(name="")]),
+            (
+                f"group_{place}",
+                Annotated[group, tyro.conf.arg(name=title), tyro.conf.OmitArgPrefixes],
+            )
+            for place, (group, title) in enumerate(zip(groups, ("", *titles), strict=True))
         ],
         frozen=True,
     )
     parsed: Any = tyro.cli(
         options,
-        default=options(Beginning(), default),
+        default=options(groups[0](), *(_filled(group, default) for group in groups[1:])),
         prog=f"{program()} {command}",
         args=arguments,
-        description=kind.__doc__,
+        description=inspect.getdoc(kind),
     )
-    config: Any = parsed.settings
+    _, *filled = vars(parsed).values()
+    config: Any = kind(**{name: value for group in filled for name, value in vars(group).items()})
     changed = {name: getattr(config, name) for name in FREE_TO_CHANGE[command]}
     if resumed is not None and config != replace(default, **changed):
         free = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
@@ -83,6 +93,13 @@ def run_options(
             "change others, start a new run with --config and --model."
         )
     return config, resumed is not None
+
+
+def _filled(group: type[Any], default: Any) -> Any:
+    """A group of options with the values that a run has; as it is by itself if there is none."""
+    if default is None:
+        return group()
+    return group(**{field.name: getattr(default, field.name) for field in fields(group)})
 
 
 def _value(arguments: list[str], option: str) -> str | None:

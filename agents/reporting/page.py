@@ -1,26 +1,12 @@
-"""One page that holds everything of some runs and loads nothing.
-
-Prompts and texts are a model's and a stranger's, so nobody knows what is in them. Jinja escapes
-what it puts on the page, the script puts texts there as text and never as HTML, and the policy
-lets no other script run and nothing be loaded, should either fail.
-
-The curves are drawn by plotly.js. Its Python package has the whole bundle only, 4.8 MB a page.
-"""
+"""One page that holds everything of some runs and loads nothing."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
-
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 
 from agents.judging import intervals
 from agents.judging.intervals import Estimate
@@ -34,6 +20,7 @@ from agents.reporting.curves import (
     points,
     thinned,
 )
+from agents.reporting.frame import ENVIRONMENT, framed
 from agents.reporting.groups import Group, differing, group, worded
 from agents.reporting.rewards import reward_in_words
 from agents.reporting.run import Run
@@ -44,7 +31,6 @@ from textgym.rendering.transcript import (
     POSITIVE,
     hex_color,
     printable,
-    rounded,
 )
 
 
@@ -63,12 +49,11 @@ def page(runs: Sequence[Run]) -> str:
         "charts": [chart for section in sections for chart in section["charts"]],
         "sets": [each for run in runs for each in text_sets(run, most)],
     }
-    scripts = [asset("curves.js"), asset("texts.js")]
-    if data["charts"]:
-        plotly = (files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
-        scripts.insert(0, plotly)
-    template = ENVIRONMENT.from_string(asset("page.html"))
-    return template.render(
+    return framed(
+        "page.html",
+        ["curves.js", "texts.js"],
+        data,
+        command="report",
         title=_title(runs),
         reward=printable(reward_in_words(runs[0])),
         summaries=summaries,
@@ -76,15 +61,11 @@ def page(runs: Sequence[Run]) -> str:
         sections=sections,
         thinned=MOST_POINTS if max(len(run.progress) for run in runs) > MOST_POINTS else None,
         settings=_settings(runs),
-        style=Markup(asset("style.css")),
         colours={
             name: hex_color(colour)
             for name, colour in (("neg", NEGATIVE), ("neutral", NEUTRAL), ("pos", POSITIVE))
         },
-        data=embedded(data),
         sets=data["sets"],
-        scripts=[Markup(script) for script in scripts],
-        policy=policy(scripts),
     )
 
 
@@ -261,34 +242,4 @@ def _value(name: str, run: Run) -> str:
     return printable(worded(value))
 
 
-def signed(number: float) -> str:
-    """A score or a gain, with its sign."""
-    return rounded(number, "+.3f").replace("-", "−")  # noqa: RUF001  # a minus as wide as the plus
-
-
-def asset(name: str) -> str:
-    """A file that pages are made of."""
-    return (files("agents.reporting") / "assets" / name).read_text(encoding="utf-8")
-
-
-def embedded(data: Any) -> Markup:
-    """JSON that may stand in a script element: nothing in it ends or begins one."""
-    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
-    return Markup(text.replace("<", "\\u003c").replace("&", "\\u0026"))
-
-
-def policy(scripts: Sequence[str]) -> str:
-    """What a page with these scripts lets a browser do: run them, and nothing else."""
-    digests = (hashlib.sha256(script.encode()).digest() for script in scripts)
-    allowed = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
-    return (
-        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; "
-        "img-src data: blob:; base-uri 'none'; form-action 'none'"
-    )
-
-
-ENVIRONMENT = Environment(
-    autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-)
-ENVIRONMENT.filters["signed"] = signed
 ENVIRONMENT.filters["words"] = lambda spec: printable(_named(spec))

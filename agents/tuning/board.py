@@ -31,7 +31,8 @@ class Board:
     """An actor between workers and driver, none of which can call the other.
 
     A trial with a score waits for its verdict: what is pruned does not depend on how fast the
-    driver is.
+    driver is. Nothing is kept here that is not told again: Ray begins an actor anew whose process
+    died, and who waits for an answer asks the new one.
     """
 
     def __init__(self) -> None:
@@ -52,8 +53,17 @@ class Board:
                 return verdict
         return "stop" if self._stopping else "go on"
 
-    async def take(self, patience: float) -> list[Report]:
-        """Called by the driver; returns what was reported since, after so many seconds at most."""
+    async def take(self, patience: float, *, stopping: bool = False) -> list[Report]:
+        """Called by the driver again and again.
+
+        Args:
+            patience: Seconds after which it returns at the latest.
+            stopping: Whether all trials shall save and stop.
+
+        Returns:
+            What was reported since.
+        """
+        self._stopping = stopping
         try:
             await asyncio.wait_for(self._news.wait(), patience)
         except asyncio.TimeoutError:
@@ -67,7 +77,3 @@ class Board:
         waiting = self._verdicts.pop(number, None)
         if waiting is not None and not waiting.done():
             waiting.set_result(verdict)
-
-    async def stop(self) -> None:
-        """Called by the driver: all trials shall save and stop."""
-        self._stopping = True

@@ -11,6 +11,7 @@ from math import prod
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import tyro
 
 from agents.algorithms.by_name import ALGORITHMS
@@ -23,7 +24,6 @@ from agents.validation import VALIDATION
 _DRAWS = 32
 """How often a value is tried with others by chance, before it is said to go with none."""
 
-
 _MOST = 100_000
 """Combinations that are counted; where there are more, a search is none of all."""
 
@@ -32,10 +32,11 @@ _MOST = 100_000
 class TuneConfig(RunConfig):
     """Search for the settings with which a language model learns best.
 
-    What is not searched is as in `textgym train`, whose options are all taken. Each trial is a run
-    in a directory of its own.
+    Each trial is a run of its own; what is not searched is given as for textgym train.
     """
 
+    output: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Directory of the sweep, which must not hold one yet. None makes a new one under runs/."""
     search: Annotated[
         tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="SETTING=VALUES")
     ] = ()
@@ -72,18 +73,24 @@ class TuneConfig(RunConfig):
             check(name, getattr(self, name), getattr(self, name) >= 0, "0 or above")
         gpus = self.gpus_per_trial
         check("gpus_per_trial", gpus, gpus <= 1 or gpus.is_integer(), "at most 1, or whole")
-        if self.device.startswith("cuda") and not gpus:
+        if self.shard:
             raise ValueError(
-                f"device={self.device!r} wants a GPU, and a trial has none: --gpus-per-trial 1"
+                "shard=True is for the processes of a launcher, and a trial is one process. Leave "
+                "it out."
             )
-        if self.metric.startswith("validation/") and self.eval_every == 0:
+        if "stdout" in self.loggers:
             raise ValueError(
-                f"metric={self.metric!r} is measured on validation prompts, and eval_every=0 looks "
-                "at none. Leave that out, or give another metric."
+                "loggers: nobody sees the standard output of a trial. Give log in place of stdout: "
+                "the same in a file of each trial."
             )
         self._check_given()
-        # Which also says early what goes with nothing.
-        assert self.examples
+        for example in self.examples:  # which also says early what goes with nothing
+            self._check_device(example.device)
+            if self.metric.startswith("validation/") and example.eval_every == 0:
+                raise ValueError(
+                    f"metric={self.metric!r} is measured on validation prompts, and eval_every=0 "
+                    "looks at none. Leave that out, or give another metric."
+                )
 
     @cached_property
     def space(self) -> tuple[Dimension, ...]:
@@ -151,6 +158,28 @@ class TuneConfig(RunConfig):
             for dimension in self.space
             for value in dimension.ends
         ]
+
+    def _check_device(self, name: str) -> None:
+        """Raise if trials will not have a device of that name, wherever they run."""
+        if name == "auto":
+            return
+        try:
+            device = torch.device(name)
+        except RuntimeError as error:
+            raise ValueError(f"device={name!r} is none that torch knows.") from error
+        if device.type != "cuda":
+            return
+        # Ray numbers the GPUs of a trial from 0 on, whichever of a machine's they are.
+        wanted = (device.index or 0) + 1
+        if not self.gpus_per_trial:
+            raise ValueError(
+                f"device={name!r} wants a GPU, and a trial has none: --gpus-per-trial 1"
+            )
+        if wanted > max(self.gpus_per_trial, 1):
+            raise ValueError(
+                f"device={name!r} is GPU number {wanted} of a trial, which has "
+                f"{self.gpus_per_trial:g}. Give device=cuda: Ray chooses which GPU that is."
+            )
 
     def _check_given(self) -> None:
         """Raise if a setting that is not searched is for none of the algorithms."""

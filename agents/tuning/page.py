@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.resources import files
 from typing import Any
 
-from markupsafe import Markup
-
-from agents.reporting.page import ENVIRONMENT, asset, embedded, policy, signed
+from agents.reporting.frame import framed, signed
 from agents.tuning.config import TuneConfig
 from agents.tuning.space import Choice, Dimension, Range
 from agents.tuning.study import Record, best_of, score_of
 from agents.tuning.view import value_in_words
+
+_NONE = "–"  # noqa: RUF001  # a dash, as the pages of runs have it
+"""Where there is nothing to show."""
 
 
 def sweep_page(
@@ -29,21 +29,20 @@ def sweep_page(
     """
     best = best_of(records)
     ordered = sorted(records, key=score_of, reverse=True)
-    charts = list(_charts(config, records)) if any(map(_has_score, records)) else []
-    plotly = (files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
-    scripts = [plotly, asset("sweep.js")] if charts else []
-    return ENVIRONMENT.from_string(asset("sweep.html")).render(
+    charts = list(_charts(config, records, best)) if any(map(_has_score, records)) else []
+    return framed(
+        "sweep.html",
+        ["sweep.js"],
+        {"charts": charts},
+        command="tune",
         title=name,
         metric=config.metric,
         names=[dimension.name for dimension in config.space],
+        words={dimension.name for dimension in config.space if not _is_number(dimension)},
         best=None if best is None else (best.number, signed(score_of(best))),
         rows=[_row(config, record, record is best) for record in ordered],
         importances=[(name, f"{part:.0%}") for name, part in importances.items()],
         charts=charts,
-        style=Markup(asset("style.css")),
-        data=embedded({"charts": charts}),
-        scripts=[Markup(script) for script in scripts],
-        policy=policy(scripts),
     )
 
 
@@ -53,18 +52,20 @@ def _row(config: TuneConfig, record: Record, is_best: bool) -> dict[str, Any]:
         "number": record.number,
         "is_best": is_best,
         "state": "cut" if outcome is None else outcome.state,
-        "values": [value_in_words(record.values.get(d.name, "-")) for d in config.space],
+        "values": [value_in_words(record.values.get(d.name, _NONE)) for d in config.space],
         "timesteps": 0 if outcome is None else outcome.timesteps,
-        "score": signed(score_of(record)) if _has_score(record) else "-",
+        "score": signed(score_of(record)) if _has_score(record) else _NONE,
         "tests": [
-            "-" if score is None else signed(score)
+            _NONE if score is None else signed(score)
             for score in ((None, None) if outcome is None else (outcome.before, outcome.after))
         ],
         "message": "" if outcome is None else outcome.message,
     }
 
 
-def _charts(config: TuneConfig, records: Sequence[Record]) -> Iterator[dict[str, Any]]:
+def _charts(
+    config: TuneConfig, records: Sequence[Record], best: Record | None
+) -> Iterator[dict[str, Any]]:
     scored = [record for record in records if _has_score(record)]
     yield {
         "id": "chart-trials",
@@ -78,15 +79,16 @@ def _charts(config: TuneConfig, records: Sequence[Record]) -> Iterator[dict[str,
     yield {
         "id": "chart-course",
         "title": "Score in the course of a trial",
-        "note": "by tokens of training",
+        "note": "by tokens of training; the best trial is in colour",
         "points": [],
         "lines": [
             {
                 "x": [look * config.look_every for look in record.looks],
                 "y": list(record.looks.values()),
                 "name": f"trial {record.number}",
+                "is_best": record is best,
             }
-            for record in scored
+            for record in sorted(scored, key=lambda each: each is best)  # drawn last, above all
         ],
         "log": False,
         "order": [],
@@ -106,6 +108,10 @@ def _charts(config: TuneConfig, records: Sequence[Record]) -> Iterator[dict[str,
                 "log": isinstance(dimension, Range) and dimension.log,
                 "order": [] if isinstance(dimension, Range) else _places(dimension),
             }
+
+
+def _is_number(dimension: Dimension) -> bool:
+    return all(isinstance(end, (int, float, type(None))) for end in dimension.ends)
 
 
 def _of_part(taken: Sequence[Record], scored: Sequence[Record]) -> str:
@@ -138,7 +144,12 @@ def _best_so_far(records: Sequence[Record]) -> dict[str, Any]:
     for record in records:
         best = max(best, score_of(record))
         so_far.append(best)
-    return {"x": [record.number for record in records], "y": so_far, "name": "best so far"}
+    return {
+        "x": [record.number for record in records],
+        "y": so_far,
+        "name": "best so far",
+        "is_best": False,
+    }
 
 
 def _has_score(record: Record) -> bool:

@@ -43,11 +43,10 @@ class Placement:
         self._cpus, self._gpus = config.cpus_per_trial, config.gpus_per_trial
         self._most = config.at_once
         if config.address is None and not self.has_room:
-            has = _ray.cluster_resources()
             raise ValueError(
-                f"a trial wants {self._cpus} CPUs and {self._gpus:g} GPUs, and this machine has "
-                f"{has.get('CPU', 0):g} and {has.get('GPU', 0):g}. Give fewer --cpus-per-trial or "
-                "--gpus-per-trial, or the --address of a cluster."
+                f"a trial wants {_sizes(self._cpus, self._gpus)}, and this machine has "
+                f"{_there()}. Give fewer --cpus-per-trial or --gpus-per-trial, or the --address "
+                "of a cluster."
             )
         if config.address is not None:
             check_machines()
@@ -68,6 +67,15 @@ class Placement:
         return self._room() > 0
 
     @property
+    def want(self) -> str:
+        """What is said while no machine can hold a trial."""
+        return (
+            f"No machine of the cluster can hold a trial, which wants "
+            f"{_sizes(self._cpus, self._gpus)}; there are machines of {_there()}. Trials wait for "
+            "one that joins; Ctrl-C ends the sweep."
+        )
+
+    @property
     def at_once(self) -> int:
         """How many trials may be given out: a cluster may grow, so that one always is."""
         room = max(self._room(), 1)
@@ -79,8 +87,7 @@ class Placement:
 
     def _room(self) -> int:
         """How many trials the machines hold side by side, whoever else is on them."""
-        alive = [node["Resources"] for node in _ray.nodes() if node["Alive"]]
-        return sum(map(self._fits, alive))
+        return sum(map(self._fits, _machines()))
 
     def _fits(self, has: dict[str, float]) -> int:
         by_cpus = int(has.get("CPU", 0) // self._cpus)
@@ -90,6 +97,23 @@ class Placement:
         # Trials that share GPUs do not lie across two.
         by_gpus = int(gpus) * int(1 // self._gpus) if self._gpus < 1 else int(gpus // self._gpus)
         return min(by_cpus, by_gpus)
+
+
+def _machines() -> list[dict[str, float]]:
+    """What each machine has that is there now."""
+    return [node["Resources"] for node in _ray.nodes() if node["Alive"]]
+
+
+def _there() -> str:
+    """How large the machines are, each size once."""
+    sizes = {_sizes(has.get("CPU", 0.0), has.get("GPU", 0.0)): None for has in _machines()}
+    return ", or ".join(sizes)
+
+
+def _sizes(cpus: float, gpus: float) -> str:
+    return " and ".join(
+        f"{n:g} {what}{'s' * (n != 1)}" for n, what in ((cpus, "CPU"), (gpus, "GPU"))
+    )
 
 
 def _work(assignment: Assignment, board: Any) -> Outcome:

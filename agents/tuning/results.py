@@ -6,7 +6,7 @@ import csv
 import io
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -29,39 +29,46 @@ def trial_name(number: int) -> str:
     return f"trial-{number:03d}"
 
 
-def write_results(
-    config: TuneConfig,
-    directory: Path,
-    records: Sequence[Record],
-    importances: Mapping[str, float] | None = None,
+def write_rows(
+    config: TuneConfig, directory: Path, records: Sequence[Record], running: Collection[int]
 ) -> None:
-    """Write `trials.csv`, and with importances, as they are known at the end, the page."""
+    """Write `trials.csv` as things are, and `best.yaml`; which trials run goes by number."""
     names = [dimension.name for dimension in config.space]
-    atomic_write(directory / TRIALS, as_csv(names, records))
+    atomic_write(directory / TRIALS, as_csv(names, records, running))
     best = best_of(records)
     if best is not None:
         of_best = RunDirectory(directory / trial_name(best.number)).config
         atomic_write(directory / BEST, of_best.read_text(encoding="utf-8"))
-    if importances is not None:
-        atomic_write(directory / PAGE, sweep_page(config, directory.name, records, importances))
 
 
-def as_csv(names: Sequence[str], records: Sequence[Record]) -> str:
-    """All trials as a table, those that have not ended as `running`."""
+def write_page(
+    config: TuneConfig,
+    directory: Path,
+    records: Sequence[Record],
+    importances: Mapping[str, float],
+) -> None:
+    """Write `report.html`."""
+    atomic_write(directory / PAGE, sweep_page(config, directory.name, records, importances))
+
+
+def as_csv(names: Sequence[str], records: Sequence[Record], running: Collection[int]) -> str:
+    """All trials as a table; those that neither run nor have ended are `cut`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     measured = ("score", "test_before", "test_after", "timesteps", "worker_deaths", "message")
     writer.writerow(["trial", "state", *names, *measured])
     for record in records:
         values = [record.values.get(name, "") for name in names]
-        outcome = record.outcome
+        # One that was stopped, and goes on, has an outcome that is no longer so.
+        outcome = None if record.number in running else record.outcome
         if outcome is None:
+            state = "running" if record.number in running else "cut"
             ending = [max(record.looks.values(), default=""), "", "", "", record.deaths, ""]
         else:
+            state = outcome.state
             numbers = (outcome.score, outcome.before, outcome.after)
             shown = ["" if each is None else each for each in numbers]
             ending = [*shown, outcome.timesteps, record.deaths, outcome.message]
-        state = "running" if outcome is None else outcome.state
         writer.writerow([record.number, state, *values, *ending])
     return text.getvalue()
 

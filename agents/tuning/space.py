@@ -21,8 +21,17 @@ _EXAMPLES = "learning_rate=log:1e-5:1e-3, n_steps=int:16:64, gamma=float:0.9:1 o
 
 _KINDS = ("int", "float", "log")
 
-_NOT_SEARCHED = ("output", "quiet")
-"""Settings that are about where a run is, and what it prints."""
+_NOTHING_LEARNED = "what is learned does not depend on it"
+
+_NOT_SEARCHED = {
+    "output": "each trial has a directory of its own",
+    "shard": "a trial is one process, which has nobody to share a model with",
+    "checkpoint_every": _NOTHING_LEARNED,
+    "keep_checkpoints": _NOTHING_LEARNED,
+    "loggers": _NOTHING_LEARNED,
+    "quiet": _NOTHING_LEARNED,
+}
+"""Settings among which there is nothing to be found, and why."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +118,8 @@ def _parse(text: str) -> Dimension:
         raise ValueError(
             f"--search {text!r}: expected a setting and its values, such as {_EXAMPLES}."
         )
+    if name in _NOT_SEARCHED:
+        raise ValueError(f"--search {text!r}: {name} cannot be searched: {_NOT_SEARCHED[name]}.")
     known = [field.name for field in fields(RunConfig) if field.name not in _NOT_SEARCHED]
     if name not in known:
         raise ValueError(f"--search {text!r}: no setting {name!r}; {did_you_mean(name, known)}.")

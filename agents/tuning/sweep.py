@@ -24,9 +24,9 @@ from agents.run_lock import run_lock
 from agents.tuning.board import Report
 from agents.tuning.config import TuneConfig
 from agents.tuning.placement import LOST, Placement
-from agents.tuning.results import say_results, trial_name, write_results
+from agents.tuning.results import say_results, trial_name, write_page, write_rows
 from agents.tuning.study import Record, Study
-from agents.tuning.trial import MARK, Assignment, NotShared, Outcome
+from agents.tuning.trial import ENDS_SWEEP, MARK, Assignment, Outcome
 from agents.tuning.view import Progress, SweepView
 from agents.wording import say
 from textgym.files import atomic_write
@@ -60,7 +60,9 @@ def tune(config: TuneConfig, console: Console | None = None, *, resume: bool = F
         FileExistsError: If the directory holds a sweep already, and `resume` is not set.
         FileNotFoundError: If `resume` is set and there is no sweep.
         KeyboardInterrupt: Ctrl-C, after all trials have saved.
-        NotShared: If a machine of the cluster does not see the directory.
+        UnfitMachine: If a machine of the cluster does not see the directory, or has no GPU that
+            torch can use, and trials want one.
+        UnknownMetric: If the metric is not among what trials log.
         ValueError: If a sweep is to go on with other settings, or no trial came to its end.
     """
     console = console or Console()
@@ -134,7 +136,8 @@ class _Sweep:
         names = [dimension.name for dimension in config.space]
         trials = self._study.left + len(self._study.records)
         self._view = SweepView(chat, names, config.total_timesteps, trials)
-        self._broken: NotShared | None = None
+        self._broken: BaseException | None = None
+        self._has_room = True
         self._stopping = False
 
     def run(self) -> None:
@@ -142,23 +145,25 @@ class _Sweep:
         atomic_write(self._directory / MARK, self._mark)
         what = "Stopping: trials end their update and save"
         with self._view, interrupts(what, self._view.tell) as interrupted:
-            if not self._placement.has_room:
-                self._view.tell("No machine of the cluster has what a trial needs: it waits.")
             while True:
                 if interrupted or self._broken is not None:
                     self._stop()
+                self._look_for_room()
                 self._give_out()
                 self._view.show(self._study.records, self._progress)
                 if not self._running:
                     break
-                for report in ray.get(self._placement.board.take.remote(_PATIENCE)):
+                # A board that begins anew must hear it, too: it is said every time.
+                taken = self._placement.board.take.remote(_PATIENCE, stopping=self._stopping)
+                for report in ray.get(taken):
                     self._hear(report)
                 refs = list(self._running)
                 ended, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
                 for ref in ended:
                     self._land(ref)
         records = self._study.records
-        write_results(self._config, self._directory, records, self._study.importances())
+        self._write_rows()
+        write_page(self._config, self._directory, records, self._study.importances())
         if self._broken is not None:
             raise self._broken
         self._say_results(records)
@@ -177,10 +182,20 @@ class _Sweep:
     def _stop(self) -> None:
         if not self._stopping:
             self._stopping = True
-            ray.get(self._placement.board.stop.remote())
             for ref, assignment in self._running.items():
                 if self._progress[assignment.number].state == _WAITS:  # for room, perhaps for long
                     ray.cancel(ref)
+
+    def _look_for_room(self) -> None:
+        """Say so when no machine can hold a trial, and when one can again: clusters grow."""
+        has_room = self._placement.has_room
+        if has_room != self._has_room and not self._stopping:
+            self._has_room = has_room
+            self._view.warn(
+                "Now there is a machine that can hold a trial."
+                if has_room
+                else self._placement.want
+            )
 
     def _give_out(self) -> None:
         while not self._stopping and len(self._running) < self._placement.at_once:
@@ -210,18 +225,21 @@ class _Sweep:
             os.getcwd(),
         )
         self._progress[number] = Progress(_WAITS)
-        self._view.event(number, "goes on" if assignment.run.config.is_file() else "begins", values)
+        begins = "goes on" if assignment.run.config.is_file() else "begins"
+        self._view.event(number, begins if self._has_room else _WAITS, values)
         self._running[self._placement.begin(assignment)] = assignment
+        self._write_rows()
 
     def _hear(self, report: Report) -> None:
         number = report.number
-        if all(number != assignment.number for assignment in self._running.values()):
+        totals = {each.number: each.config.total_timesteps for each in self._running.values()}
+        if number not in totals:
             return  # said just before it ended
         before = self._progress[number].timesteps
         self._progress[number] = Progress("runs", max(report.timesteps, before))
         if report.score is not None:
             prune = self._study.hear(report)
-            self._view.score(number, report.timesteps, report.score)
+            self._view.score(number, report.timesteps, totals[number], report.score)
             self._placement.board.answer.remote(number, "prune" if prune else "go on")
 
     def _land(self, ref: Any) -> None:
@@ -235,7 +253,7 @@ class _Sweep:
         except TaskCancelledError:  # has not ended: --resume takes it up
             self._progress.pop(number)
         except RayTaskError as error:
-            if isinstance(error.cause, NotShared):
+            if isinstance(error.cause, ENDS_SWEEP):
                 self._broken = error.cause
                 self._progress.pop(number, None)
                 return
@@ -266,4 +284,8 @@ class _Sweep:
         self._study.end(number, outcome)
         self._progress.pop(number, None)
         self._view.ended(number, outcome)
-        write_results(self._config, self._directory, self._study.records)
+        self._write_rows()
+
+    def _write_rows(self) -> None:
+        running = {assignment.number for assignment in self._running.values()}
+        write_rows(self._config, self._directory, self._study.records, running)

@@ -10,7 +10,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,6 @@ from typing import Any, Literal
 import torch
 from rich.console import Console
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import KVWriter
 
 from agents.config import RunConfig
 from agents.reporting.progress import TIMESTEPS, read_progress
@@ -27,7 +26,9 @@ from agents.run_directory import RunDirectory
 from agents.train import train
 from agents.tuning.board import Report, Verdict
 from agents.validation import VALIDATION_TIMESTEPS
+from agents.watching.tap import Tap
 from textgym import RewardError
+from textgym.registry import did_you_mean
 
 MENDABLE = (ValueError, TypeError, OSError, FloatingPointError, ModuleNotFoundError, RewardError)
 """What is raised where a person can mend it: to try again would end the same way."""
@@ -35,12 +36,26 @@ MENDABLE = (ValueError, TypeError, OSError, FloatingPointError, ModuleNotFoundEr
 MARK = ".sweep"
 """A file in the directory of a sweep, by which a worker knows that it sees that directory."""
 
+_ALL_BY = 3
+"""Rows of the log in which each column has been: an update's figures come with the row after it."""
+
+_LATER = ("train/", "validation/")
+"""Columns that come later, when a first update has been made, or validation prompts looked at."""
+
 _PATIENCE = 20.0
 """Seconds in which a file must be seen by other machines, and a killed worker gives up its run."""
 
 
-class NotShared(OSError):  # noqa: N818  # says what is wrong
-    """A machine of the cluster does not see the files of the driver."""
+class UnfitMachine(OSError):  # noqa: N818  # says what is wrong
+    """A machine of the cluster on which trials cannot run, whatever their settings."""
+
+
+class UnknownMetric(ValueError):  # noqa: N818  # says what is wrong
+    """The score of trials is a figure that they do not log."""
+
+
+ENDS_SWEEP = (UnfitMachine, UnknownMetric)
+"""What other trials would meet, too."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +118,13 @@ def carry_out(assignment: Assignment, report: Callable[[Report], Verdict]) -> Ou
         report: Tells the driver how it does, and returns what it shall do.
 
     Raises:
-        NotShared: If this machine does not see the sweep's files.
+        UnfitMachine: If this one does not see the sweep's files, or torch not the GPU that Ray has
+            given the trial.
+        UnknownMetric: If the metric is not among what the trial logs.
     """
     _settle(assignment)
+    if assignment.has_gpu:
+        check_gpu()
     run = assignment.run
     check_shared(run.path.parent, assignment.mark)
     reporter = Reporter(assignment, report)
@@ -118,6 +137,8 @@ def carry_out(assignment: Assignment, report: Callable[[Report], Verdict]) -> Ou
             state: Literal["pruned", "stopped"]
             state = "pruned" if reporter.verdict == "prune" else "stopped"
             return _measured(assignment, state)
+        except ENDS_SWEEP:
+            raise
         except MENDABLE as error:
             file.write(traceback.format_exc())
             return Outcome("failed", message=str(error))
@@ -125,7 +146,7 @@ def carry_out(assignment: Assignment, report: Callable[[Report], Verdict]) -> Ou
 
 
 def check_shared(directory: Path, mark: str) -> None:
-    """Raise a NotShared unless a sweep's directory is what the driver sees under that name."""
+    """Raise unless a sweep's directory is what the driver sees under that name."""
     until = time.monotonic() + _PATIENCE  # network file systems take their time
     found = None
     while time.monotonic() < until:
@@ -134,11 +155,21 @@ def check_shared(directory: Path, mark: str) -> None:
         if found == mark:
             return
         time.sleep(0.5)
-    raise NotShared(
+    raise UnfitMachine(
         f"{socket.gethostname()}, a machine of this Ray, does not see {directory} as the machine "
         "does where the sweep was started. Give an --output on a file system that all of them "
         "share, such as NFS, under the same path."
     )
+
+
+def check_gpu() -> None:
+    """Raise unless torch can use a GPU here; `auto` would take the CPU, and let the GPU idle."""
+    if not torch.accelerator.is_available():
+        raise UnfitMachine(
+            f"{socket.gethostname()}, a machine of this Ray, gave a trial a GPU that torch "
+            f"{torch.__version__} there cannot use. Install a torch for its GPUs there, or leave "
+            "out --gpus-per-trial: trials then run on CPUs."
+        )
 
 
 class Reporter(BaseCallback):
@@ -157,10 +188,12 @@ class Reporter(BaseCallback):
         self._assignment = assignment
         self._report = report
         self._look = 0
+        self._rows = 0
+        self._heard: set[str] = set()
         self.verdict: Verdict = "go on"
 
     def _on_training_start(self) -> None:
-        self.logger.output_formats.append(_Tap(self.hear))
+        self.logger.output_formats.append(Tap(self.hear))
 
     def _on_rollout_start(self) -> None:
         if self.verdict == "go on":
@@ -175,6 +208,9 @@ class Reporter(BaseCallback):
     def hear(self, row: dict[str, Any]) -> None:
         """Take a row of the log, and report the score that it may have."""
         metric = self._assignment.metric
+        self._heard.update(row)
+        self._rows += 1
+        self._check_metric()
         if metric not in row or self.verdict != "go on":
             return
         of_validation = metric.startswith("validation/")
@@ -186,23 +222,19 @@ class Reporter(BaseCallback):
                 Report(self._assignment.number, timesteps, float(row[metric]), look)
             )
 
+    def _check_metric(self) -> None:
+        """Raise if the metric is nothing that is logged, as soon as this can be known."""
+        metric, heard = self._assignment.metric, self._heard
+        prefix = metric.partition("/")[0] + "/"
+        may_come = prefix in _LATER and not any(name.startswith(prefix) for name in heard)
+        if self._rows >= _ALL_BY and metric not in heard and not may_come:
+            raise unknown_metric(metric, heard)
 
-class _Tap(KVWriter):
-    """Hands on each row that SB3 logs."""
 
-    def __init__(self, hear: Callable[[dict[str, Any]], None]) -> None:
-        self._hear = hear
-
-    def write(
-        self,
-        key_values: dict[str, Any],
-        key_excluded: dict[str, tuple[str, ...]],
-        step: int = 0,
-    ) -> None:
-        self._hear(key_values)
-
-    def close(self) -> None:
-        """There is nothing to close."""
+def unknown_metric(metric: str, logged: Collection[str]) -> UnknownMetric:
+    """The error about a metric that is not among the columns that are logged."""
+    meant = did_you_mean(metric, logged)
+    return UnknownMetric(f"metric={metric!r}: trials log no such column of progress.csv; {meant}.")
 
 
 def _settle(assignment: Assignment) -> None:
@@ -238,8 +270,10 @@ def _measured(assignment: Assignment, state: Literal["done", "pruned", "stopped"
     scores = [score for score in scores if math.isfinite(score)]
     timesteps = int(max((row.get(TIMESTEPS, 0.0) for row in rows), default=0.0))
     if state == "done" and not scores:
-        columns = ", ".join(sorted({column for row in rows for column in row}))
-        message = f"{run.progress} has no {assignment.metric}. It has {columns}."
+        columns = {column for row in rows for column in row}
+        if assignment.metric not in columns:
+            raise unknown_metric(assignment.metric, columns)
+        message = f"{assignment.metric} was never a number, by {run.progress}."
         return Outcome("failed", None, timesteps, message=message)
     judged = json.loads(run.result.read_text(encoding="utf-8")) if state == "done" else {}
     return Outcome(

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from agents.interrupts import to_standard_error
 from agents.tuning.study import Record, best_of, score_of
@@ -79,6 +80,13 @@ class SweepView:
         else:
             self._note = message
 
+    def warn(self, message: str) -> None:
+        """Say what a person may have to do something about, above the table if there is one."""
+        if self._live is None:
+            to_standard_error(message)
+        else:
+            say(self._console, message, "yellow")
+
     def show(self, records: Sequence[Record], progress: Mapping[int, Progress]) -> None:
         """Draw the table anew, if there is one."""
         if self._live is None:
@@ -86,9 +94,8 @@ class SweepView:
         most = max(self._console.height - _AROUND, 3)
         table = trials_table(self._names, records, progress, self._total, most)
         ended = sum(has_ended(record) for record in records)
-        table.caption = f"{ended} of {self._trials} trials have ended. {self._note}"
-        table.caption_justify = "left"
-        self._live.update(table)
+        said = Text(f"{ended} of {self._trials} trials have ended", style="dim")
+        self._live.update(Group(table, said, Text(self._note, style="yellow")))
 
     def event(self, number: int, what: str, values: Mapping[str, Any] | None = None) -> None:
         """Say what happened to a trial, where there is no table."""
@@ -96,9 +103,9 @@ class SweepView:
             settings = f": {in_words(values)}" if values else ""
             say(self._console, f"trial {number}  {what}{settings}")
 
-    def score(self, number: int, timesteps: int, score: float) -> None:
+    def score(self, number: int, timesteps: int, total: int, score: float) -> None:
         """Say what a trial has reached, where there is no table."""
-        self.event(number, f"{timesteps:,}/{self._total:,} tokens  score {figure(score)}")
+        self.event(number, f"{timesteps:,}/{total:,} tokens  score {figure(score)}")
 
     def ended(self, number: int, outcome: Outcome) -> None:
         """Say how a trial ended: a failure in a terminal, too, since its message is not kept."""
@@ -123,7 +130,7 @@ def trials_table(
         names: What is searched.
         records: All trials.
         progress: Of those that have not ended.
-        total: Tokens of a trial.
+        total: Tokens of a trial, unless that is searched.
         most: Rows at most.
     """
     best = best_of(records)
@@ -142,7 +149,7 @@ def trials_table(
             str(record.number),
             f"[{_STYLES.get(state, 'dim')}]{state}[/]",
             *(escape(value_in_words(record.values.get(name, "-"))) for name in names),
-            f"{min(tokens / total, 1):.0%}",
+            f"{min(tokens / record.values.get('total_timesteps', total), 1):.0%}",
             figure(score) if math.isfinite(score) else "",
             test,
             style="bold" if record is best else "",

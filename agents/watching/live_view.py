@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.live import Live
-from stable_baselines3.common.logger import KVWriter, Logger
+from stable_baselines3.common.logger import Logger
 
 from agents.interrupts import to_standard_error
 from agents.watching.course import KL, Course
@@ -18,6 +18,7 @@ from agents.watching.episode_callback import EpisodeCallback, EpisodeCollector
 from agents.watching.plain_view import PlainView
 from agents.watching.reward_log import mean_scores
 from agents.watching.screen import Sample, Unwrapped, figures, screen
+from agents.watching.tap import Tap
 from textgym.tokenizer import Tokenizer
 
 _SAMPLES_STAY = 2.0
@@ -68,7 +69,7 @@ class LiveView(EpisodeCallback):
         self._plain: PlainView | None = None
         if not self._console.is_terminal or self._console.is_dumb_terminal:
             self._plain = PlainView(self._console)
-        self._tap = _Tap(self.course)
+        self._tap = Tap(self._hear)
         self._tapped: Logger | None = None
 
     @property
@@ -144,28 +145,12 @@ class LiveView(EpisodeCallback):
         self.course.tick(self.num_timesteps)
         self.stop()
 
+    def _hear(self, row: dict[str, Any]) -> None:
+        """Take what the texts do not tell from SB3's log."""
+        self.course.add({key: n for key, n in row.items() if not key.startswith(_OF_TEXTS)})
+
     def _render(self) -> Unwrapped:
         return screen(self.course, self._samples, self._console)
-
-
-class _Tap(KVWriter):
-    """Takes what the texts do not tell from SB3's log, whichever algorithm writes it, and when."""
-
-    def __init__(self, course: Course) -> None:
-        self._course = course
-
-    def write(
-        self,
-        key_values: dict[str, Any],
-        key_excluded: dict[str, tuple[str, ...]],
-        step: int = 0,
-    ) -> None:
-        self._course.add(
-            {key: value for key, value in key_values.items() if not key.startswith(_OF_TEXTS)}
-        )
-
-    def close(self) -> None:
-        """There is nothing to close."""
 
 
 _OF_TEXTS = ("rewards/", "rollout/")

@@ -5,13 +5,13 @@
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
   function traces(chart) {
-    const several = chart.lines.length > 1;
-    const lines = chart.lines.map((each, i) => ({
-      x: each.x, y: each.y, name: each.name, mode: several ? "lines+markers" : "lines",
-      line: { color: colour(several ? `--series-${i % 6}` : "--muted"), width: several ? 1.6 : 1, shape: several ? "linear" : "hv" },
+    const ink = colour("--series-0");
+    const stepped = chart.points.length > 0;
+    const lines = chart.lines.map((each) => ({
+      x: each.x, y: each.y, name: each.name, mode: stepped ? "lines" : "lines+markers", opacity: each.is_best || stepped ? 1 : .55,
+      line: { color: each.is_best ? ink : colour("--muted"), width: each.is_best ? 2.4 : 1, shape: stepped ? "hv" : "linear" },
       marker: { size: 4 }, hovertemplate: `${each.name} %{y:.4~g}<extra></extra>`,
     }));
-    const ink = colour("--series-0");
     const points = {
       x: chart.points.map((each) => each.x), y: chart.points.map((each) => each.y),
       text: chart.points.map((each) => each.name), mode: "markers",
@@ -27,7 +27,7 @@
   function draw(chart) {
     const axis = { gridcolor: colour("--rule"), zeroline: false, automargin: true, nticks: 6, fixedrange: matchMedia("(pointer: coarse)").matches };
     const type = chart.log ? "log" : chart.order.length ? "category" : "linear";
-    const order = chart.order.length ? { categoryorder: "array", categoryarray: chart.order } : {};
+    const order = chart.order.length ? { categoryorder: "array", categoryarray: chart.order, range: [-.5, chart.order.length - .5] } : {};
     Plotly.react(chart.id, traces(chart), {
       margin: { l: 36, r: 8, t: 10, b: 28 }, showlegend: false, hovermode: "closest",
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",

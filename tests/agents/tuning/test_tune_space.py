@@ -11,6 +11,7 @@ import pytest
 from agents.cli import main
 from agents.config import RunConfig
 from agents.run_file import load_config, save_config
+from agents.run_options import run_options
 from agents.tuning.board import Report
 from agents.tuning.config import TuneConfig
 from agents.tuning.space import Choice, Range, parse_space
@@ -53,7 +54,12 @@ def test_settings_have_the_types_of_their_fields(text: str, dimension: Any) -> N
     [
         ([], "give what is to be searched"),
         (["learning_rat=log:1:2"], "did you mean 'learning_rate'"),
-        (["output=a,b"], "no setting 'output'"),
+        (["output=a,b"], "output cannot be searched: each trial has a directory of its own"),
+        (["shard=true,false"], "shard cannot be searched: a trial is one process"),
+        (["keep-checkpoints=int:1:9"], "what is learned does not depend on it"),
+        (["device=cpu,cuda"], "device='cuda' wants a GPU, and a trial has none: --gpus-per-trial"),
+        (["device=cpu,cudda"], "device='cudda' is none that torch knows"),
+        (["eval_every=0,1000"], "eval_every=0 looks at none"),
         (["learning_rate"], "expected a setting and its values"),
         (["learning_rate=log:1e-3:1e-5"], "above 0 and below the second"),
         (["learning_rate=log:0:1"], "above 0 and below the second"),
@@ -81,6 +87,9 @@ def test_what_cannot_be_is_refused(searches: list[str], complaint: str) -> None:
         ({"cpus_per_trial": 0}, "cpus_per_trial must be above 0"),
         ({"gpus_per_trial": 1.5}, "at most 1, or whole"),
         ({"device": "cuda"}, "--gpus-per-trial 1"),
+        ({"device": "cuda:1", "gpus_per_trial": 1.0}, "GPU number 2 of a trial, which has 1"),
+        ({"shard": True}, "a trial is one process"),
+        ({"loggers": ("stdout",)}, "Give log in place of stdout"),
         ({"eval_every": 0}, "give another metric"),
         ({"group_size": 4}, "ppo do not take it"),
         ({"gamma": 2.0}, "gamma must be from 0 to 1"),
@@ -91,9 +100,35 @@ def test_settings_of_the_sweep_are_checked(settings: dict[str, Any], complaint: 
         TuneConfig(search=("learning_rate=log:1e-5:1e-3",), **settings)
 
 
+def test_a_trial_with_gpus_may_name_them() -> None:
+    searched = TuneConfig(search=("device=auto,cuda:1",), gpus_per_trial=2.0)
+    assert [trial.device for trial in searched.examples] == ["auto", "cuda:1"]
+
+
 def test_the_command_says_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tune", "--search", "n_step=int:1:2"]) == 1
     assert "did you mean 'n_steps'" in capsys.readouterr().err
+    assert main(["tune", "--search", "n_steps=16,32", "--shard"]) == 1
+    assert "a trial is one process" in capsys.readouterr().err
+
+
+def test_help_shows_the_options_of_the_sweep_first(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["tune", "--help"])
+    sweep, trial = capsys.readouterr().out.partition("sweep options")[2].split("trial options")
+    assert all(option in sweep for option in ("--output DIR", "--search", "--retries INT"))
+    assert all(option in trial for option in ("--total-timesteps INT", "--algo", "--quiet"))
+
+
+def test_options_come_over_those_of_a_file(tmp_path: Path) -> None:
+    config = TuneConfig(search=("n_steps=16,32",), trials=3, algo="a2c", loggers=())
+    save_config(config, tmp_path / "config.yaml", "tune")
+    arguments = ["--config", str(tmp_path / "config.yaml"), "--search", "seed=1,2", "--gamma", "1"]
+    parsed, resumed = run_options(
+        TuneConfig, "tune", arguments, lambda run: None, titles=("sweep", "trial")
+    )
+    assert not resumed
+    assert parsed == replace(config, search=("n_steps=16,32", "seed=1,2"), gamma=1.0)
 
 
 def test_a_trial_has_only_settings_that_its_algorithm_takes(tmp_path: Path) -> None:

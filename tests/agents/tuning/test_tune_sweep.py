@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 import torch
 from rich.console import Console
 from safetensors.torch import load_file
@@ -21,13 +22,22 @@ from agents.config import RunConfig
 from agents.reporting.run import load_runs
 from agents.run_file import load_config, save_config
 from agents.train import train
+from agents.tuning import sweep as sweeps
 from agents.tuning import trial as trials
 from agents.tuning.board import Board, Report, Verdict
 from agents.tuning.config import TuneConfig
-from agents.tuning.results import write_results
-from agents.tuning.study import Study, score_of
+from agents.tuning.placement import Placement
+from agents.tuning.results import as_csv, write_page, write_rows
+from agents.tuning.study import Record, Study, score_of
 from agents.tuning.sweep import tune
-from agents.tuning.trial import Assignment, NotShared, Outcome, carry_out, check_shared
+from agents.tuning.trial import (
+    Assignment,
+    Outcome,
+    UnfitMachine,
+    UnknownMetric,
+    carry_out,
+    check_shared,
+)
 
 REWARDS = '''
 import os, signal
@@ -142,8 +152,8 @@ def test_a_worker_that_is_killed_goes_on_from_its_checkpoint(
         tune(config)
 
 
-def test_a_sweep_whose_driver_was_killed_goes_on(
-    local_ray: str, workplace: Path, tmp_path: Path
+def test_a_sweep_that_was_stopped_goes_on(
+    local_ray: str, workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sweep = tmp_path / "sweep"
     config = TuneConfig(
@@ -153,8 +163,13 @@ def test_a_sweep_whose_driver_was_killed_goes_on(
     save_config(config, sweep / "config.yaml", "tune")
     study = Study(config, sweep)
     begun = config.run_config(study.values(study.begin()), sweep / "trial-000")
-    cut_after(begun, sweep, tokens=64)
+    study.end(0, cut_after(begun, sweep, tokens=64)[-1])
+    states = []
+    monkeypatch.setattr(
+        sweeps, "write_rows", lambda *given: (write_rows(*given), states.append(rows(sweep)))
+    )
     tune(config, Console(quiet=True), resume=True)
+    assert [row["state"] for (row,) in states] == ["running", "done", "done"]
     assert [row["state"] for row in rows(sweep)] == ["done"]
     assert "Going on after" in (sweep / "trial-000" / "console.txt").read_text()
     check_same_weights(sweep / "trial-000", tmp_path)
@@ -169,7 +184,7 @@ def test_a_trial_that_fails_is_noted_and_the_sweep_goes_on(
     )
     sweep = tune(config)
     done, failed, cut = rows(sweep)
-    assert [done["state"], failed["state"], cut["state"]] == ["done", "failed", "running"]
+    assert [done["state"], failed["state"], cut["state"]] == ["done", "failed", "cut"]
     assert "this reward knows nothing" in failed["message"]
     said = capsys.readouterr().out
     assert "Trials cut: 1, not begun: 0. Go on: textgym tune --resume" in said
@@ -211,13 +226,16 @@ def test_a_trial_ends_when_it_is_told(
     assert not (run / "result.json").exists()
 
 
-def test_a_metric_that_nobody_logs_is_said(workplace: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("metric", ["train/entropi", "validation/mean_scor", "objective/skores"])
+def test_a_metric_that_nobody_logs_ends_the_sweep(
+    metric: str, workplace: Path, tmp_path: Path
+) -> None:
     config = RunConfig(**SMALL, reward="length", output=tmp_path / "trial-000")
-    asked = replace(assignment(config, tmp_path), metric="train/nothing")
-    outcome = carry_out(asked, lambda report: "go on")
-    assert outcome.state == "failed"
-    assert "has no train/nothing. It has " in outcome.message
-    assert "validation/mean_score" in outcome.message
+    asked = replace(assignment(config, tmp_path), metric=metric)
+    with pytest.raises(UnknownMetric, match=r"trials log no such column .* did you mean '(.*)'"):
+        carry_out(asked, lambda report: "go on")
+    # As soon as it can be known.
+    assert not (tmp_path / "trial-000" / "result.json").exists()
 
 
 def test_a_score_that_is_no_number_is_no_score(workplace: Path, tmp_path: Path) -> None:
@@ -232,7 +250,8 @@ def test_a_score_that_is_no_number_is_no_score(workplace: Path, tmp_path: Path) 
     again = Study(config, tmp_path).records
     assert [dict(record.looks) for record in again] == [{2: 0.5}, {}]
     assert [score_of(record) for record in again] == [0.5, -math.inf]
-    write_results(config, tmp_path, again, importances={})
+    write_rows(config, tmp_path, again, running=())
+    write_page(config, tmp_path, again, importances={})
     assert "0.5" in (tmp_path / "trials.csv").read_text()
     assert "diverged" in (tmp_path / "report.html").read_text()
 
@@ -244,7 +263,7 @@ def test_a_machine_that_sees_other_files_is_told_from_others(
     check_shared(tmp_path, "mark")
     monkeypatch.setattr(trials, "_PATIENCE", 0.6)
     for directory in (tmp_path / "elsewhere", tmp_path):
-        with pytest.raises(NotShared, match="Give an --output on a file system that all"):
+        with pytest.raises(UnfitMachine, match="Give an --output on a file system that all"):
             check_shared(directory, "another mark")
 
 
@@ -259,7 +278,50 @@ def test_a_score_waits_for_its_verdict() -> None:
         assert not waiting.done()
         await board.answer(1, "prune")
         assert await waiting == "prune"
-        await board.stop()
+        assert await board.take(0.01, stopping=True) == []
         assert await board.report(Report(1, 30)) == "stop"
 
     asyncio.run(talk())
+
+
+def test_a_board_that_begins_anew_hears_that_trials_shall_stop(local_ray: str) -> None:
+    board = Placement(TuneConfig(search=("seed=1,2",))).board
+    waiting = board.report.remote(Report(1, 20, 0.5, 1))
+    (report,) = ray.get(board.take.remote(60.0, stopping=True))
+    ray.kill(board, no_restart=False)
+    assert ray.get(board.take.remote(60.0, stopping=True)) == [report]  # which the trial repeats
+    ray.get(board.answer.remote(1, "go on"))
+    assert ray.get(waiting, timeout=60.0) == "stop"
+
+
+def test_a_trial_that_goes_on_is_not_stopped() -> None:
+    stopped = Record(0, {"seed": 1}, Outcome("stopped", 0.25, 64), 0, {1: 0.125})
+    begun = Record(1, {"seed": 2}, None, 1, {})
+    for running, states in (
+        ((0, 1), "running running"),
+        ((1,), "stopped running"),
+        ((), "stopped cut"),
+    ):
+        _, *lines = as_csv(["seed"], [stopped, begun], running).splitlines()
+        assert [line.split(",")[1] for line in lines] == states.split()
+    assert as_csv(["seed"], [stopped], (0,)).splitlines()[1] == "0,running,1,0.125,,,,0,"
+
+
+def test_a_machine_that_cannot_use_its_gpu_is_told_from_others(
+    workplace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    config = RunConfig(**SMALL, reward="length", output=tmp_path / "trial-000")
+    asked = replace(assignment(config, tmp_path), has_gpu=True)
+    with pytest.raises(UnfitMachine, match="gave a trial a GPU that torch"):
+        carry_out(asked, lambda report: "go on")
+
+
+def test_room_for_trials_is_said(local_ray: str) -> None:
+    config = TuneConfig(search=("seed=1,2",), cpus_per_trial=3, gpus_per_trial=1.0)
+    with pytest.raises(ValueError, match="wants 3 CPUs and 1 GPU, and this machine has 2 CPUs and"):
+        Placement(config)
+    placement = Placement(replace(config, address="auto"))
+    assert not placement.has_room
+    assert placement.at_once == 1  # a cluster may grow
+    assert "wants 3 CPUs and 1 GPU; there are machines of 2 CPUs and 0 GPUs" in placement.want
