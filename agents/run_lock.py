@@ -5,11 +5,18 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from agents.distributed.processes import Processes
+
 LOCK = ".lock"
+
+_PATIENCE = 20.0
+"""Seconds in which another machine must see the lock: network file systems take their time."""
 
 _HALF_WRITTEN = re.compile(r"\.\w+\.(csv|html|json|jsonl|png|safetensors|yaml)\.\d+")
 """Names under which `textgym.files` writes the files of a run, before it renames them."""
@@ -23,12 +30,12 @@ def run_lock(directory: Path) -> Iterator[None]:
     unless the process was killed.
 
     Raises:
-        BlockingIOError: If another process holds it; the message has its number.
+        BlockingIOError: If another process holds it; the message says which.
         OSError: If the directory cannot be written to; the message has the cure.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        file = (directory / LOCK).open("a+", encoding="ascii")
+        file = (directory / LOCK).open("a+", encoding="utf-8")
     except OSError as error:
         raise OSError(
             f"nothing can be written to {directory} ({error.strerror or error}). Give another "
@@ -43,13 +50,55 @@ def run_lock(directory: Path) -> Iterator[None]:
                 "give another --output."
             )
         file.truncate(0)
-        file.write(str(os.getpid()))
+        file.write(this_process())
         file.flush()
         _clear(directory)
         try:
             yield
         finally:
             (directory / LOCK).unlink(missing_ok=True)
+
+
+def check_in_common(directory: Path, processes: Processes) -> None:
+    """Raise unless processes, of which the first holds the lock, see the same directory.
+
+    Raises:
+        OSError: If one does not; the message has the cure.
+    """
+    if processes.count == 1:
+        return
+    holder = processes.of_first("holder of the lock", this_process())
+    sees = sees_lock(directory, holder)
+    answers = processes.gather("sees the lock", None if sees else this_process())
+    blind = [answer for answer in answers if answer is not None]
+    if blind:
+        raise OSError(
+            f"{directory} is not the same directory for all processes: {', '.join(blind)} did not "
+            f"see what {holder} wrote there. Give an --output on a file system that all of them "
+            "share, such as NFS, under the same path."
+        )
+
+
+def sees_lock(directory: Path, holder: str) -> bool:
+    """Whether this is the directory whose lock another process holds, perhaps of another machine.
+
+    Args:
+        directory: As it is called here.
+        holder: The other process, by its own `this_process`.
+    """
+    until = time.monotonic() + _PATIENCE
+    while True:
+        with suppress(OSError):  # network file systems know files too late, and too long
+            if (directory / LOCK).read_text(encoding="utf-8") == holder:
+                return True
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.2)
+
+
+def this_process() -> str:
+    """This process, as others are told of it."""
+    return f"{os.getpid()} on {socket.gethostname()}"
 
 
 def _taken(descriptor: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -25,7 +26,7 @@ from agents.config import RunConfig
 from agents.devices import known_device
 from agents.distributed.launcher import misunderstandings, restarted
 from agents.distributed.learner import learner_of
-from agents.distributed.processes import join
+from agents.distributed.processes import Processes, join
 from agents.distributed.run_settings import check_together
 from agents.episodes import Episode
 from agents.evaluation import episodes
@@ -46,7 +47,7 @@ from agents.reporting.terminal import described
 from agents.reporting.texts import has_critic, read_by_both, write_texts
 from agents.run_directory import RunDirectory
 from agents.run_file import check_same_run, save_config
-from agents.run_lock import run_lock
+from agents.run_lock import check_in_common, run_lock
 from agents.run_start import check_same_start, save_start
 from agents.validation import Validation, best_template
 from agents.vec_env import make_sb3_vec_env
@@ -100,14 +101,13 @@ def train(
     """
     processes = join(config.device)
     console = console or Console()
-    run = RunDirectory(processes.of_first("directory", config.output or _dated_directory(config)))
+    output = config.output or _dated_directory(config)
+    if processes.count > 1:  # which may work in other directories
+        output = processes.of_first("directory", Path(os.path.abspath(output)))
+    run = RunDirectory(output)
     if restarted():
         resume = processes.of_first("run before", resume or run.config.is_file())
-    if processes.is_first:
-        if resume:
-            run.check_resumable()
-        else:
-            run.check_new()
+    _check_directory(run, resume, processes)
     check_together(config, processes.count)
     check_loggers(config.loggers)
     known_device(config.device)  # SB3 would take the CPU without a word
@@ -120,6 +120,7 @@ def train(
         check_same_run(config, run.config)
     training = _Training(config, run, console, callbacks)
     with run_lock(run.path) if processes.is_first else nullcontext():
+        check_in_common(run.path, processes)
         training.begin(resume)
         training.learn()
         training.judge()
@@ -398,6 +399,22 @@ class _Training:
         launcher = " (by its launcher)" if self.processes.count > 1 else ""
         say(self.console, f"{what} Go on{launcher}:", whole=again)
         return True
+
+
+def _check_directory(run: RunDirectory, resume: bool, processes: Processes) -> None:
+    """Raise, in all processes, if the first finds that a run cannot begin or go on here."""
+    refused: OSError | None = None
+    if processes.is_first:
+        try:
+            if resume:
+                run.check_resumable()
+            else:
+                run.check_new()
+        except OSError as error:
+            refused = error
+    refused = processes.of_first("directory is refused", refused)
+    if refused is not None:
+        raise refused
 
 
 def _dated_directory(config: RunConfig) -> Path:

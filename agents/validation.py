@@ -118,6 +118,8 @@ class Validation(BaseCallback):
             self.best = Best.load(self._record)
             self._last = self.best.timesteps
             self._best_score = self.best.score
+        # A file may be late elsewhere.
+        self.best = processes_of(self.model).of_first("best so far", self.best)
 
     def _on_rollout_start(self) -> None:
         due = self.num_timesteps - self._last >= self._every

@@ -45,14 +45,19 @@ def read_by_both(
     """Read texts with the model that was kept, and with the one before training.
 
     Args:
-        policy: The policy that was trained. It has its first weights when this returns.
+        policy: The policy that was trained. It has its first weights when this returns, and is
+            where the other one was.
         start: The weights that it had before training.
-        kept: The policy that was kept; it may be the same.
+        kept: The policy that was kept; it may be the same. If not, it is on the CPU afterwards: a
+            device need not have room for both.
         temperature: At which both write.
         written: The texts.
     """
     after = _read(kept, temperature, written)
-    load_weights(policy, start)
+    device = kept.device
+    if kept is not policy:
+        kept.cpu()
+    load_weights(policy.to(device), start)
     return Readings(_read(policy, temperature, written), after)
 
 

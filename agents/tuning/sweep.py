@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -20,16 +19,15 @@ from agents.pipeline import check_train
 from agents.ray_cluster import connected
 from agents.run_directory import RunDirectory
 from agents.run_file import FREE_TO_CHANGE, load_config, save_config
-from agents.run_lock import run_lock
+from agents.run_lock import run_lock, this_process
 from agents.tuning.board import Report
 from agents.tuning.config import TuneConfig
 from agents.tuning.placement import LOST, Placement
 from agents.tuning.results import say_results, trial_name, write_page, write_rows
 from agents.tuning.study import Record, Study
-from agents.tuning.trial import ENDS_SWEEP, MARK, Assignment, Outcome
+from agents.tuning.trial import ENDS_SWEEP, Assignment, Outcome
 from agents.tuning.view import Progress, SweepView
 from agents.wording import say
-from textgym.files import atomic_write
 from textgym.shell import program
 
 _WAITS = "waits"
@@ -127,7 +125,6 @@ class _Sweep:
         self._placement = placement
         self._console = console
         self._study = Study(config, directory)
-        self._mark = uuid.uuid4().hex
         self._waiting = self._study.unfinished
         self._running: dict[Any, Assignment] = {}
         self._progress: dict[int, Progress] = {}
@@ -142,7 +139,6 @@ class _Sweep:
 
     def run(self) -> None:
         """Run all trials that have not ended; then say which was best."""
-        atomic_write(self._directory / MARK, self._mark)
         what = "Stopping: trials end their update and save"
         with self._view, interrupts(what, self._view.tell) as interrupted:
             while True:
@@ -221,7 +217,7 @@ class _Sweep:
             self._config.look_every,
             self._config.cpus_per_trial,
             self._config.gpus_per_trial > 0,
-            self._mark,
+            this_process(),
             os.getcwd(),
         )
         self._progress[number] = Progress(_WAITS)

@@ -11,7 +11,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Collection
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +22,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from agents.config import RunConfig
 from agents.reporting.progress import TIMESTEPS, read_progress
 from agents.run_directory import RunDirectory
+from agents.run_lock import sees_lock
 from agents.train import train
 from agents.tuning.board import Report, Verdict
 from agents.validation import VALIDATION_TIMESTEPS
@@ -33,9 +33,6 @@ from textgym.registry import did_you_mean
 MENDABLE = (ValueError, TypeError, OSError, FloatingPointError, ModuleNotFoundError, RewardError)
 """What is raised where a person can mend it: to try again would end the same way."""
 
-MARK = ".sweep"
-"""A file in the directory of a sweep, by which a worker knows that it sees that directory."""
-
 _ALL_BY = 3
 """Rows of the log in which each column has been: an update's figures come with the row after it."""
 
@@ -43,7 +40,7 @@ _LATER = ("train/", "validation/")
 """Columns that come later, when a first update has been made, or validation prompts looked at."""
 
 _PATIENCE = 20.0
-"""Seconds in which a file must be seen by other machines, and a killed worker gives up its run."""
+"""Seconds in which a killed worker gives up its run."""
 
 
 class UnfitMachine(OSError):  # noqa: N818  # says what is wrong
@@ -69,7 +66,7 @@ class Assignment:
         look_every: Tokens between two reports of it.
         threads: Of torch.
         has_gpu: Whether Ray has given it one.
-        mark: What the file `MARK` of the sweep holds.
+        driver: The process that holds the lock of the sweep.
         workplace: Where the sweep was started, from which paths are read and modules imported.
     """
 
@@ -79,7 +76,7 @@ class Assignment:
     look_every: int
     threads: int
     has_gpu: bool
-    mark: str
+    driver: str
     workplace: str
 
     @property
@@ -126,7 +123,7 @@ def carry_out(assignment: Assignment, report: Callable[[Report], Verdict]) -> Ou
     if assignment.has_gpu:
         check_gpu()
     run = assignment.run
-    check_shared(run.path.parent, assignment.mark)
+    check_shared(run.path.parent, assignment.driver)
     reporter = Reporter(assignment, report)
     run.path.mkdir(exist_ok=True)
     with (run.path / "console.txt").open("a", encoding="utf-8") as file:
@@ -145,16 +142,10 @@ def carry_out(assignment: Assignment, report: Callable[[Report], Verdict]) -> Ou
     return _measured(assignment, "done")
 
 
-def check_shared(directory: Path, mark: str) -> None:
+def check_shared(directory: Path, driver: str) -> None:
     """Raise unless a sweep's directory is what the driver sees under that name."""
-    until = time.monotonic() + _PATIENCE  # network file systems take their time
-    found = None
-    while time.monotonic() < until:
-        with suppress(FileNotFoundError):
-            found = (directory / MARK).read_text(encoding="ascii")
-        if found == mark:
-            return
-        time.sleep(0.5)
+    if sees_lock(directory, driver):
+        return
     raise UnfitMachine(
         f"{socket.gethostname()}, a machine of this Ray, does not see {directory} as the machine "
         "does where the sweep was started. Give an --output on a file system that all of them "

@@ -1,11 +1,13 @@
-import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from agents.run_lock import LOCK, run_lock
+from agents import run_lock as module
+from agents.distributed.processes import Processes
+from agents.run_lock import LOCK, check_in_common, run_lock, sees_lock, this_process
 
 pytest.importorskip("fcntl")
 
@@ -25,12 +27,13 @@ def test_a_run_is_held_until_its_process_ends_in_whatever_way(tmp_path: Path) ->
     assert other.stdout is not None
     with other:
         assert other.stdout.readline() == "held\n"
-        told = rf"another process \({other.pid}\).*--output"
+        told = rf"another process \({other.pid} on .*\).*--output"
         with pytest.raises(BlockingIOError, match=told), run_lock(run):
             pass
         other.kill()
     with run_lock(run):
-        assert (run / LOCK).read_text() == str(os.getpid())
+        assert sees_lock(run, this_process())
+        assert (run / LOCK).read_text() == this_process()
     assert not (run / LOCK).exists()
 
 
@@ -54,3 +57,28 @@ def test_what_cannot_be_written_to_is_said_with_the_cure(tmp_path: Path) -> None
     told = r"nothing can be written to .*Give another --output"
     with pytest.raises(OSError, match=told), run_lock(tmp_path / "file" / "run"):
         pass
+
+
+class First(Processes):
+    """The first of two, of which the other says what it is told to."""
+
+    def __init__(self, other: str | None) -> None:
+        super().__init__(0, 2)
+        self.other = other
+
+    def gather(self, what: str, value: Any) -> list[Any]:
+        """What both say."""
+        return [value, self.other]
+
+
+def test_processes_with_other_files_are_found_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PATIENCE", 0.0)
+    with run_lock(tmp_path):
+        check_in_common(tmp_path, First(None))
+        told = r"7 on node-b did not see what .* Give an --output on a file system"
+        with pytest.raises(OSError, match=told):
+            check_in_common(tmp_path, First("7 on node-b"))
+        with pytest.raises(OSError, match=f"{this_process()} did not see"):
+            check_in_common(tmp_path / "elsewhere", First(None))

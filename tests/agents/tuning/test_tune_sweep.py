@@ -17,13 +17,14 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
+from agents import run_lock
 from agents.checkpointing.checkpoints import Checkpoints, tokens_of
 from agents.config import RunConfig
 from agents.reporting.run import load_runs
 from agents.run_file import load_config, save_config
+from agents.run_lock import LOCK
 from agents.train import train
 from agents.tuning import sweep as sweeps
-from agents.tuning import trial as trials
 from agents.tuning.board import Board, Report, Verdict
 from agents.tuning.config import TuneConfig
 from agents.tuning.placement import Placement
@@ -191,9 +192,16 @@ def test_a_trial_that_fails_is_noted_and_the_sweep_goes_on(
 
 
 def assignment(config: RunConfig, sweep: Path) -> Assignment:
-    (sweep / trials.MARK).write_text("mark")
+    (sweep / LOCK).write_text("driver")
     return Assignment(
-        0, config, "validation/mean_score", config.validate_every, 1, False, "mark", os.getcwd()
+        0, config, "validation/mean_score", config.validate_every, 1, False, "driver", os.getcwd()
+        config,
+        "validation/mean_score",
+        config.validate_every,
+        1,
+        False,
+        "the driver",
+        os.getcwd(),
     )
 
 
@@ -259,12 +267,12 @@ def test_a_score_that_is_no_number_is_no_score(workplace: Path, tmp_path: Path) 
 def test_a_machine_that_sees_other_files_is_told_from_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / trials.MARK).write_text("mark")
-    check_shared(tmp_path, "mark")
-    monkeypatch.setattr(trials, "_PATIENCE", 0.6)
+    (tmp_path / LOCK).write_text("the driver")
+    check_shared(tmp_path, "the driver")
+    monkeypatch.setattr(run_lock, "_PATIENCE", 0.3)
     for directory in (tmp_path / "elsewhere", tmp_path):
         with pytest.raises(UnfitMachine, match="Give an --output on a file system that all"):
-            check_shared(directory, "another mark")
+            check_shared(directory, "another driver")
 
 
 def test_a_score_waits_for_its_verdict() -> None:
