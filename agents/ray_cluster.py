@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,19 @@ program."""
 _AUTO = "auto"
 
 _CLIENT_PORT = 10001
+
+_ADDRESS = re.compile(r"(ray://)?(\[[^\[\]\s]+\]|[^\[\]\s:/?]+)(?::(\d{1,5}))?([/?]\S*)?")
+"""Scheme, host, port, and what a client tells its server."""
+
+_CURE = (
+    "On the head of a cluster 'ray start --head' says its address; without one, leave it out and "
+    "all runs on this machine."
+)
+
+# Both ports of a Ray speak HTTP/2, which begins so: a greeting, and settings, of which there are
+# none. The other side sends its own.
+_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+_SETTINGS = 4
 
 _TOKEN = (
     " If the cluster asks for a token, as those of Ray 2.60 do, set RAY_AUTH_MODE=token, and have "
@@ -92,6 +106,7 @@ def check_machines(packages: Sequence[str] = ("textgym", "agents")) -> None:
         OSError: With the machine, what it lacks, and the cure.
     """
     import ray
+    from ray.exceptions import RayError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     # Sent by value, since it is inside: it runs where nothing of ours is.
@@ -105,10 +120,19 @@ def check_machines(packages: Sequence[str] = ("textgym", "agents")) -> None:
     for node in cluster.nodes():
         if node["Alive"] and node["Resources"].get("CPU"):
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            asked = cluster.remote(num_cpus=0)(missing).options(scheduling_strategy=there)
+            # Ray would ask again without end where memory is short.
+            asked = cluster.remote(num_cpus=0, max_retries=0)(missing)
+            asked = asked.options(scheduling_strategy=there)
             answers.append((node["NodeManagerHostname"], asked.remote()))
     for machine, answer in answers:
-        names = cluster.get(answer)
+        try:
+            names = cluster.get(answer)
+        except RayError as error:
+            raise OSError(
+                f"{machine}, a machine of this Ray, does not say whether it has "
+                f"{' and '.join(packages)} ({type(error).__name__}). Try again, or take it out of "
+                "the cluster."
+            ) from error
         if names:
             raise OSError(
                 f"{machine}, a machine of this Ray, has no {' and no '.join(names)}. Install on "
@@ -117,22 +141,31 @@ def check_machines(packages: Sequence[str] = ("textgym", "agents")) -> None:
 
 
 def _check_answers(address: str) -> None:
-    """Raise a ConnectionError unless something listens at an address that names a machine."""
+    """Raise a ConnectionError unless a Ray may be at an address that names a machine."""
     if address == _AUTO:  # of which Ray itself knows at once
         return
-    place = address.removeprefix("ray://")
-    if address == place and ":" not in place:
-        raise ValueError(
-            f"{address!r} is no address of a Ray; expected 'auto', 'HOST:6379' or "
-            "'ray://HOST:10001'."
-        )
-    host, _, port = place.partition("/")[0].rpartition(":")
-    if not port.isdigit():
-        host, port = place, str(_CLIENT_PORT)
+    host, port = _parsed(address)
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
+        with socket.create_connection((host, port), timeout=_PATIENCE) as connection:
+            if "RAY_USE_TLS" in os.environ:
+                return
+            connection.sendall(_GREETING)
+            answer = connection.recv(len(_GREETING))
     except OSError as error:
-        raise ConnectionError(
-            f"nothing answers at {address} ({error}). On the head of a cluster 'ray start --head' "
-            "says its address; without one, leave it out and all runs on this machine."
-        ) from error
+        raise ConnectionError(f"nothing answers at {address} ({error}). {_CURE}") from error
+    if answer[3:4] != bytes([_SETTINGS]):
+        raise ConnectionError(f"what answers at {address} is no Ray. {_CURE}")
+
+
+def _parsed(address: str) -> tuple[str, int]:
+    """Host and port of an address; raise a ValueError if it has none."""
+    parts = _ADDRESS.fullmatch(address)
+    if parts is not None:
+        scheme, host, port, rest = parts.groups()
+        port = port or (_CLIENT_PORT if scheme else 0)
+        if 0 < int(port) < 2**16 and (scheme or not rest):
+            return host.strip("[]"), int(port)
+    raise ValueError(
+        f"{address!r} is no address of a Ray; expected 'auto', 'HOST:6379' or 'ray://HOST:10001'. "
+        f"{_CURE}"
+    )

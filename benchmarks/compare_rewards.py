@@ -45,8 +45,8 @@ import argparse
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Executor
-from contextlib import AbstractContextManager
+from concurrent.futures import BrokenExecutor, Executor
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,7 @@ from comparison.store import Store
 from speed.results import machine
 
 from agents.config import RunConfig
-from textgym.extras import require
+from textgym.extras import MissingExtra, require
 from textgym.files import atomic_write
 
 RESULTS = Path(__file__).parent / "results"
@@ -94,7 +94,12 @@ def main() -> None:
     pilot_store = Store(arguments.output / f"{NAME}_pilot.csv")
     failures: list[str] = []
     if not arguments.report:
-        with pool_of(arguments) as pool:
+        with ExitStack() as stack:
+            try:
+                pool = stack.enter_context(pool_of(arguments))
+            except (MissingExtra, OSError, ValueError) as error:
+                print(f"{Path(__file__).name}: error: {error}", file=sys.stderr)
+                sys.exit(2)
             if arguments.pilot:
                 runs = pilot_runs(pilot_store, pool, arguments.tokens)
                 failures = measure(runs, pilot_store, pool, arguments)
@@ -158,6 +163,8 @@ def pool_of(arguments: argparse.Namespace) -> AbstractContextManager[Executor]:
     """Who carries out the runs."""
     if arguments.ray is None:
         return executor(arguments.workers)
+    import agents.ray_cluster  # noqa: F401  # before Ray, which it makes quiet
+
     require("ray", extra="ray", wanted_by="--ray")
     from comparison.ray_pool import ray_executor
 
@@ -229,7 +236,11 @@ def scale(store: Store, pool: Executor, names: Iterable[str]) -> None:
     missing = [name for name in names if name not in store.scales]
     if missing:
         rich.print(f"measuring the scale of {len(missing)} rewards on texts of the base model")
-        store.add_scales(pool.submit(scales.measure, missing).result())
+        try:
+            measured = pool.submit(scales.measure, missing).result()
+        except BrokenExecutor as error:
+            sys.exit(f"failed, and to be tried again by the same command: {error}")
+        store.add_scales(measured)
 
 
 def measure(

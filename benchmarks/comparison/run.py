@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from itertools import pairwise
@@ -29,6 +31,9 @@ from comparison.warm_start import model_for
 
 ALGORITHMS = {"TokenPPO": TokenPPO}
 TIMINGS = ("immediate", "delayed")
+
+PATIENCE = 20.0
+"""Seconds in which a worker that was lost gives up its run."""
 
 
 @dataclass(frozen=True)
@@ -79,14 +84,14 @@ def train(
         What came out of it, as a row of the table of runs, and the points of its curve.
 
     Raises:
-        BlockingIOError: If another process carries out this run.
+        BlockingIOError: If another process carries out this run, and does not end soon.
     """
     task = run.task
     spec = {run.reward: {**rewards.spec(run.reward), "weight": run.weight}}
     env_kwargs = {**setup.env_kwargs(task), "reward": spec, "timing": run.timing}
     config = RunConfig(gae_lambda=run.gae_lambda, seed=run.seed, device=device)
     own = checkpoints / _directory(run, config)
-    with run_lock(own):
+    with _held(own):
         env = make_sb3_vec_env("TextGen-v0", config.n_envs, seed=run.seed, env_kwargs=env_kwargs)
         kind = ALGORITHMS[run.algorithm]
         with model_for(task) as model:
@@ -113,6 +118,26 @@ def train(
         }
         shutil.rmtree(own)
     return row, [asdict(point) for point in curve]
+
+
+@contextmanager
+def _held(directory: Path) -> Iterator[None]:
+    """Hold a run's directory; wait if a worker that was lost still does.
+
+    The system gives its lock back when its process ends, but Ray may know before: of a process
+    that is ending, of one on a network file system, and of a machine that it cannot reach.
+    """
+    until = time.monotonic() + PATIENCE
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(run_lock(directory))
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.5)
+        yield
 
 
 def _learn(

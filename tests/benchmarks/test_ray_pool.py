@@ -6,18 +6,25 @@ import os
 import signal
 import threading
 import time
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import compare_rewards
 import psutil
 import pytest
+import ray
+from comparison import run
 from comparison.curve import Curve
 from comparison.pool import carry_out, executor
-from comparison.ray_pool import RayExecutor
+from comparison.ray_pool import RayExecutor, WorkerLost
 from comparison.rows import Row
 from comparison.run import Run, train
+from ray.exceptions import OutOfMemoryError
+
+from agents.run_lock import run_lock
 
 TOKENS_OF_ROLLOUT = 2_048
 LONG = Run("length", "immediate", 0, 1.0, 0.9, 2 * TOKENS_OF_ROLLOUT, ("length",))
@@ -80,10 +87,12 @@ def kill_worker_of(job: str, checkpoints: Path, killed: list[int]) -> None:
     """Kill who carries out a job, once it has learned something."""
     for _ in range(2_400):
         if any(int(path.name) for path in checkpoints.glob("length-immediate-*/0*")):
-            for process in psutil.process_iter(["cmdline"]):
-                if process.info["cmdline"] and process.info["cmdline"][0].startswith(f"ray::{job}"):
-                    killed.append(process.pid)
-                    process.kill()
+            # Of the Ray that was started here: another may carry out the same job.
+            for process in psutil.Process().children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    if "".join(process.cmdline()[:1]).startswith(f"ray::{job}"):
+                        process.kill()
+                        killed.append(process.pid)
             return
         time.sleep(0.05)
 
@@ -102,7 +111,7 @@ def test_results_are_those_of_processes_though_a_worker_is_killed(
 
 
 @pytest.mark.usefixtures("local_ray")
-def test_a_job_fails_alone(tmp_path: Path):
+def test_a_job_fails_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     attempts = tmp_path / "attempts"
 
     def work(job: str) -> str:
@@ -120,8 +129,17 @@ def test_a_job_fails_alone(tmp_path: Path):
         failures = carry_out(jobs, work, lambda job, result: kept.append(result) or "", pool)
     assert kept == ["works"]
     assert attempts.read_text().count("again") == 3
-    assert sorted(failure.split(":")[0] for failure in failures) == ["dies", "raises"]
-    assert "raises: KeyError: 'raises'" in failures
+    died, raised = sorted(failures)
+    assert died.startswith(
+        "dies: WorkerLost: dies lost its worker 3 times (WorkerCrashedError). Ray's logs"
+    )
+    assert raised == "raises: KeyError: 'raises'"
+    said = capsys.readouterr().out
+    for retry in (1, 2):
+        assert (
+            f"dies lost its worker, and is tried again (WorkerCrashedError; {retry} of 2)" in said
+        )
+    assert "3 of 2" not in said
 
 
 @pytest.mark.usefixtures("local_ray")
@@ -138,3 +156,58 @@ def test_an_interrupted_pool_ends_at_once(tmp_path: Path):
     pool.shutdown(cancel_futures=True)
     assert all(future.exception() for future in futures)
     assert time.monotonic() - began < 30
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_memory_that_runs_out_is_counted_too(monkeypatch: pytest.MonkeyPatch):
+    pool = RayExecutor()
+    failed: Future[Any] = Future()
+    failed.set_exception(OutOfMemoryError("ten lines of Ray"))
+    attempts: list[str] = []
+
+    def place(call: Any) -> None:
+        attempts.append(call.name)
+        pool._placed[call.future] = None
+        pool._land(call, failed)
+
+    monkeypatch.setattr(pool, "_place", place)
+    with pytest.raises(WorkerLost, match=r"hungry lost its worker 3 times.*fewer --workers"):
+        pool.submit(print, "hungry").result(30)
+    assert attempts == ["hungry"] * 3
+
+
+def test_a_lost_worker_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    lost = ExitStack()
+    lost.enter_context(run_lock(tmp_path))
+    ends = threading.Timer(0.2, lost.close)
+    ends.start()
+    with run._held(tmp_path):
+        assert not ends.is_alive()
+        monkeypatch.setattr(run, "PATIENCE", 0.0)
+        with pytest.raises(BlockingIOError, match="written to by another"), run._held(tmp_path):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("nobody", "'nobody' is no address of a Ray; expected 'auto', 'HOST:6379' or 'ray://"),
+        ("127.0.0.1:1", "nothing answers at 127.0.0.1:1 "),
+    ],
+)
+def test_a_wrong_address_is_one_line(
+    address: str,
+    why: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)  # by another test
+    given = ["compare_rewards.py", "--quick", "--ray", address, "--output", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", given)
+    with pytest.raises(SystemExit) as ended:
+        compare_rewards.main()
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"compare_rewards.py: error: {why}")
+    assert line.endswith("leave it out and all runs on this machine.")

@@ -194,13 +194,13 @@ def test_a_trial_that_fails_is_noted_and_the_sweep_goes_on(
 def assignment(config: RunConfig, sweep: Path) -> Assignment:
     (sweep / LOCK).write_text("driver")
     return Assignment(
-        0, config, "validation/mean_score", config.validate_every, 1, False, "driver", os.getcwd()
+        0,
         config,
         "validation/mean_score",
         config.validate_every,
         1,
         False,
-        "the driver",
+        "driver",
         os.getcwd(),
     )
 
