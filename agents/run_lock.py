@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from agents.distributed.processes import Processes
 
@@ -23,32 +24,34 @@ _HALF_WRITTEN = re.compile(r"\.\w+\.(csv|html|json|jsonl|png|safetensors|yaml)\.
 
 
 @contextmanager
-def run_lock(directory: Path) -> Iterator[None]:
+def run_lock(directory: Path, patience: float = 0.0) -> Iterator[None]:
     """Hold a run's directory, which is made if need be, and clear what a killed process left there.
 
     The system gives the lock back when the process ends, in whatever way; its file goes, too,
     unless the process was killed.
 
+    Args:
+        directory: Of the run.
+        patience: Seconds to wait for another process that holds it, and may be ending.
+
     Raises:
         BlockingIOError: If another process holds it; the message says which.
         OSError: If the directory cannot be written to; the message has the cure.
     """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        file = (directory / LOCK).open("a+", encoding="utf-8")
-    except OSError as error:
-        raise OSError(
-            f"nothing can be written to {directory} ({error.strerror or error}). Give another "
-            "--output, or see to it that you may write there."
-        ) from error
-    with file:
-        file.seek(0)
+    until = time.monotonic() + patience
+    while True:
+        file = _opened(directory)
+        if _taken(file.fileno()) and _is_at(directory / LOCK, file.fileno()):
+            break
         holder = file.read().strip()
-        if not _taken(file.fileno()) or not _is_at(directory / LOCK, file.fileno()):
+        file.close()
+        if time.monotonic() >= until:
             raise BlockingIOError(
                 f"{directory} is being written to by another process ({holder}). Wait for it, or "
                 "give another --output."
             )
+        time.sleep(0.2)
+    with file:
         file.truncate(0)
         file.write(this_process())
         file.flush()
@@ -57,6 +60,20 @@ def run_lock(directory: Path) -> Iterator[None]:
             yield
         finally:
             (directory / LOCK).unlink(missing_ok=True)
+
+
+def _opened(directory: Path) -> TextIO:
+    """The file of the lock, at its begin."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        file = (directory / LOCK).open("a+", encoding="utf-8")
+    except OSError as error:
+        raise OSError(
+            f"nothing can be written to {directory} ({error.strerror or error}). Give another "
+            "--output, or see to it that you may write there."
+        ) from error
+    file.seek(0)
+    return file
 
 
 def check_in_common(directory: Path, processes: Processes) -> None:

@@ -8,7 +8,6 @@ import math
 import os
 import socket
 import sys
-import time
 import traceback
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from agents.config import RunConfig
 from agents.reporting.progress import TIMESTEPS, read_progress
 from agents.run_directory import RunDirectory
-from agents.run_lock import sees_lock
+from agents.run_lock import run_lock, sees_lock
 from agents.train import train
 from agents.tuning.board import Report, Verdict
 from agents.validation import VALIDATION_TIMESTEPS
@@ -241,16 +240,9 @@ def _settle(assignment: Assignment) -> None:
 
 def _train(assignment: Assignment, console: Console, reporter: Reporter) -> None:
     """Train; wait if a worker that is being killed still holds the run."""
-    until = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            resume = assignment.run.config.is_file()
-            train(assignment.config, console, resume=resume, callbacks=[reporter])
-            return
-        except BlockingIOError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.5)
+    with run_lock(assignment.run.path, _PATIENCE):
+        resume = assignment.run.config.is_file()
+    train(assignment.config, console, resume=resume, callbacks=[reporter])
 
 
 def _measured(assignment: Assignment, state: Literal["done", "pruned", "stopped"]) -> Outcome:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from itertools import pairwise
@@ -33,7 +31,8 @@ ALGORITHMS = {"TokenPPO": TokenPPO}
 TIMINGS = ("immediate", "delayed")
 
 PATIENCE = 20.0
-"""Seconds in which a worker that was lost gives up its run."""
+"""Seconds in which a worker that was lost gives up its run: Ray may know of its end before the
+system does, or not reach its machine."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def train(
     env_kwargs = {**setup.env_kwargs(task), "reward": spec, "timing": run.timing}
     config = RunConfig(gae_lambda=run.gae_lambda, seed=run.seed, device=device)
     own = checkpoints / _directory(run, config)
-    with _held(own):
+    with run_lock(own, PATIENCE):
         env = make_sb3_vec_env("TextGen-v0", config.n_envs, seed=run.seed, env_kwargs=env_kwargs)
         kind = ALGORITHMS[run.algorithm]
         with model_for(task) as model:
@@ -118,26 +117,6 @@ def train(
         }
         shutil.rmtree(own)
     return row, [asdict(point) for point in curve]
-
-
-@contextmanager
-def _held(directory: Path) -> Iterator[None]:
-    """Hold a run's directory; wait if a worker that was lost still does.
-
-    The system gives its lock back when its process ends, but Ray may know before: of a process
-    that is ending, of one on a network file system, and of a machine that it cannot reach.
-    """
-    until = time.monotonic() + PATIENCE
-    with ExitStack() as stack:
-        while True:
-            try:
-                stack.enter_context(run_lock(directory))
-                break
-            except BlockingIOError:
-                if time.monotonic() > until:
-                    raise
-                time.sleep(0.5)
-        yield
 
 
 def _learn(

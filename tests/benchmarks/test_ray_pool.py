@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from concurrent.futures import Executor, Future
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,12 @@ import compare_rewards
 import psutil
 import pytest
 import ray
-from comparison import run
 from comparison.curve import Curve
 from comparison.pool import carry_out, executor
 from comparison.ray_pool import RayExecutor, WorkerLost
 from comparison.rows import Row
 from comparison.run import Run, train
 from ray.exceptions import OutOfMemoryError
-
-from agents.run_lock import run_lock
 
 TOKENS_OF_ROLLOUT = 2_048
 LONG = Run("length", "immediate", 0, 1.0, 0.9, 2 * TOKENS_OF_ROLLOUT, ("length",))
@@ -174,18 +171,6 @@ def test_memory_that_runs_out_is_counted_too(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(WorkerLost, match=r"hungry lost its worker 3 times.*fewer --workers"):
         pool.submit(print, "hungry").result(30)
     assert attempts == ["hungry"] * 3
-
-
-def test_a_lost_worker_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    lost = ExitStack()
-    lost.enter_context(run_lock(tmp_path))
-    ends = threading.Timer(0.2, lost.close)
-    ends.start()
-    with run._held(tmp_path):
-        assert not ends.is_alive()
-        monkeypatch.setattr(run, "PATIENCE", 0.0)
-        with pytest.raises(BlockingIOError, match="written to by another"), run._held(tmp_path):
-            pass
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 import subprocess
 import sys
+import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,16 @@ def test_a_run_is_held_until_its_process_ends_in_whatever_way(tmp_path: Path) ->
         assert sees_lock(run, this_process())
         assert (run / LOCK).read_text() == this_process()
     assert not (run / LOCK).exists()
+
+
+def test_a_process_that_is_ending_is_waited_for(tmp_path: Path) -> None:
+    ending = ExitStack()
+    ending.enter_context(run_lock(tmp_path))
+    ended: list[bool] = []
+    ending.callback(ended.append, True)
+    threading.Timer(0.2, ending.close).start()
+    with run_lock(tmp_path, patience=20.0):
+        assert ended
 
 
 def test_what_a_killed_process_left_is_cleared(tmp_path: Path) -> None:
