@@ -9,7 +9,7 @@ writes `benchmarks/results/scaling.json`, `.md` and `.png`. `TokenPPO` trains wi
 processes, each with as many rows as one has alone, on one thread each. Beside those that train one
 model as many train one each, at the same time: what the others take longer is exchange. A cost
 model (`benchmarks/scale/cost.py`) is fitted to some sizes and predicts others, which were chosen
-before. Linux only: the kernel counts the bytes.
+before. It needs what the extra `dev` installs, and Linux, whose kernel counts the bytes.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib import pyplot as plt
 
 from scale.cases import FOURS, OTHERS, PAIRS
@@ -17,6 +18,9 @@ from scale.fit import Prediction, fit, is_plain, predict
 from scale.records import Record
 
 matplotlib.use("agg")
+
+SHOWN = 0.04
+"""Share that a part of an iteration must have for some model, to be shown by itself."""
 
 WITHIN = 0.2
 """The relative error that a prediction shall keep."""
@@ -205,8 +209,8 @@ def _predictions(predictions: Sequence[Prediction]) -> list[str]:
         *table(header, rows),
         "",
         "Where it errs. Processes that share a cache and a memory are slowed down by one factor "
-        "here, and in truth by none to a fifth, by what they read: hence rollouts of two that are "
-        "predicted too short. Large vocabularies: with arrays of logits of some 10 MB the C "
+        "here, and in truth by none to a fifth, by what they read: rollouts of two come out too "
+        "long or too short. Large vocabularies: with arrays of logits of some 10 MB the C "
         "library gives memory back to the system and takes it again, or keeps it, by thresholds "
         "that follow what was freed before. With 32,768 tokens an update of this base model had "
         "32,640 page faults, a sixth of its time, and with 50,257 none, so that a coefficient by "
@@ -277,13 +281,17 @@ def _stack(axis: Any, machine: Machine, predictions: Sequence[Prediction]) -> No
             for name, value in terms.items():
                 share = getattr(machine, phase)[name] * value / whole
                 parts.setdefault(f"{phase}: {name}", []).append(share)
-    largest = sorted(parts, key=lambda name: -max(parts[name]))[:9]
     bottom = [0.0] * len(sizes)
     places = range(len(sizes))
-    for index, name in enumerate(largest):
-        axis.bar(places, parts[name], bottom=bottom, color=f"C{index}", label=name, width=0.8)
-        bottom = [low + part for low, part in zip(bottom, parts[name], strict=True)]
+    for phase, shades in (("rollout", "Greens"), ("update", "Oranges")):
+        shown = [name for name in parts if name.startswith(phase) and max(parts[name]) > SHOWN]
+        shown.sort(key=lambda name: -max(parts[name]))
+        for name, shade in zip(shown, np.linspace(0.85, 0.25, len(shown)), strict=True):
+            color = plt.get_cmap(shades)(shade)
+            axis.bar(places, parts[name], bottom=bottom, color=color, label=name, width=0.8)
+            bottom = [low + part for low, part in zip(bottom, parts[name], strict=True)]
     axis.bar(places, [1 - low for low in bottom], bottom=bottom, color="0.85", label="all else")
+    axis.set_ylabel("share of the time, by the model")
     names = [one.record.case.name.split(", vocabulary")[0] for one in sizes]
     wide = [one.record.case.workload.vocabulary for one in sizes]
     labels = [f"{name}, {v:,}" if v > 512 else name for name, v in zip(names, wide, strict=True)]
