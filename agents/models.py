@@ -49,7 +49,10 @@ def load_model(source: str | Path) -> nn.Module:
     """
     directory = model_directory(source)
     if directory is None:
-        _check_reachable(str(source))
+        try:
+            check_reachable(str(source))
+        except FileNotFoundError as error:
+            raise FileNotFoundError(not_found(source)) from error
         try:
             model = _from_pretrained(str(source))
         except OSError as error:
@@ -61,15 +64,19 @@ def load_model(source: str | Path) -> nn.Module:
     return model
 
 
-def _check_reachable(hub_id: str) -> None:
-    """Raise at once if the hub gives no such model: transformers would try for a minute."""
+def check_reachable(hub_id: str) -> None:
+    """Raise at once if the hub gives no such model: transformers would try for a minute.
+
+    Raises:
+        FileNotFoundError: If it gives none, with what it says.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         snapshot_download(hub_id, allow_patterns=["config.json", ADAPTER_CONFIG])
     except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError) as error:
-        raise FileNotFoundError(not_found(hub_id)) from error
+        raise FileNotFoundError(str(error)) from error
 
 
 def model_source(model: ModelSpec) -> str | None:

@@ -60,6 +60,8 @@ def serve(config: ServeConfig, console: Console | None = None) -> None:
             client["token_ids"] = True
         if (threshold := getattr(score, "success_threshold", None)) is not None:
             client["success_threshold"] = threshold
+        if workers > 1:
+            client["max_calls"] = workers
         if config.token is not None:
             client["headers"] = {"Authorization": f"Bearer ${config.token}"}
         command = f"{program()} train --reward {shlex.quote(json.dumps(client))}"

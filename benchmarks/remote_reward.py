@@ -209,7 +209,7 @@ def measure(
     """Time all four ways, round by round."""
     instant = Instant()
     with service(WORKERS[calls], seconds) as url:
-        score = HTTPScore(url)
+        score = HTTPScore(url, max_calls=max(WORKERS.values()))
         alone = Writer(workload, instant, steps)
         together, in_turn = (Writer(workload, s, steps) for s in (score, Awaited(score)))
         times = []

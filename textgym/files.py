@@ -38,8 +38,10 @@ def atomic_directory(directory: str | Path, stale: Iterable[str] = ()) -> Iterat
         yield new
         names = {path.name for path in new.iterdir()}
         leaving = {path.name for glob in stale for path in directory.glob(glob)} - names
+        mode = _usual_mode(Path(temporary))
         for name in names:
             if (new / name).is_file():
+                (new / name).chmod(mode)
                 sync(new / name)
         with ExitStack() as undo:
             for name in names:
@@ -70,6 +72,39 @@ def durable_write(path: str | Path, data: bytes) -> None:
         temporary.write_bytes(data)
         sync(temporary)
     sync(path.parent)
+
+
+@contextmanager
+def durable_file(path: str | Path) -> Iterator[Path]:
+    """As `durable_write`, for what another library writes.
+
+    Args:
+        path: The file, in a directory that is there.
+
+    Yields:
+        Where to write it: if the block ends well it takes its place.
+    """
+    path = Path(path)
+    # A directory, since libraries may have temporary names of their own.
+    with TemporaryDirectory(prefix=".writing-", dir=path.parent) as directory:
+        temporary = Path(directory, path.name)
+        mode = _usual_mode(Path(directory))
+        yield temporary
+        temporary.chmod(mode)
+        sync(temporary)
+        os.replace(temporary, path)
+    sync(path.parent)
+
+
+def _usual_mode(directory: Path) -> int:
+    """Who may read a new file here, by the umask: safetensors makes its files for the owner alone.
+
+    Args:
+        directory: A temporary one.
+    """
+    probe = directory / ".mode"
+    probe.touch()
+    return probe.stat().st_mode
 
 
 def sync(path: Path) -> None:

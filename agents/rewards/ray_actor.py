@@ -5,7 +5,9 @@ from __future__ import annotations
 import atexit
 import math
 import os
+import re
 import sys
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
@@ -15,7 +17,8 @@ from itertools import cycle
 from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
-from agents.ray_cluster import connected
+from agents.distributed.launcher import launched
+from agents.ray_cluster import connected, described, machines, sizes
 from textgym.arguments import is_payable
 from textgym.completion import Sample
 from textgym.extras import require
@@ -26,6 +29,15 @@ from textgym.rewards.remote import distinct
 from textgym.rewards.shaping import checked_scores
 
 _NAME = "ray"
+
+_QUIET = 10.0
+"""Seconds for which nothing is said while actors start."""
+
+_LAUNCHERS = re.compile(
+    r"((LOCAL|GROUP|ROLE)_)?(RANK|WORLD_SIZE)$|ROLE_NAME$|MASTER_(ADDR|PORT)$"
+    r"|(TORCHELASTIC|ACCELERATE|FSDP)_"
+)
+"""Environment variables by which launchers tell a process which one it is of several."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +52,7 @@ class RayScore:
     All environments of a process that ask for the same share the actors. An actor that dies is
     started again, and what it was asked is asked again; when the last environment goes, so do they.
     Environments in processes of their own have actors of their own, unless all name one `actor`.
+    Processes that a launcher began together, such as torchrun, need the address of a cluster.
 
     Args:
         reward: The reward, as any spec that `textgym train --reward` takes; several are added up.
@@ -53,7 +66,8 @@ class RayScore:
             on this machine.
         max_restarts: How often each actor that died is started again; -1 for ever.
         start_timeout: Seconds that the actors may take to be there, waiting for room in the
-            cluster included.
+            cluster included. A Ray that was started for this reward refuses at once what the
+            machine has not.
         text_only: Whether the score depends on the text alone, so that a token which leaves it as
             it was costs nothing. None for what the reward says of itself; of an actor, False.
 
@@ -79,7 +93,8 @@ class RayScore:
     needs: ClassVar[str] = "another reward; ray"
 
     def __post_init__(self) -> None:
-        require("ray", extra="ray", wanted_by=f"reward {_NAME!r}")
+        _ray()
+        _check_shared(self.address)
         if (self.reward is None) == (self.actor is None):
             raise ValueError(
                 "ray: give the reward that is scored elsewhere, such as {'name': 'ray', 'reward': "
@@ -148,16 +163,42 @@ class RayScore:
     def _given(self) -> Any:
         if not isinstance(self.actor, str):
             return self.actor
-        return _ray().get_actor(self.actor, namespace=self.namespace)
+        ray = _ray()
+        try:
+            return ray.get_actor(self.actor, namespace=self.namespace)
+        except ValueError as error:
+            raise ValueError(self._absent()) from error
+
+    def _absent(self) -> str:
+        """That there is no actor of that name, where it was looked for, and who is there."""
+        actors = _ray().util.list_named_actors(all_namespaces=True)
+        there = ", ".join(f"{one['name']!r} in namespace {one['namespace']!r}" for one in actors)
+        mine = self.namespace is None
+        where = "this process's own namespace" if mine else f"namespace {self.namespace!r}"
+        if there:
+            cure = f"There are: {there}. Give both name and namespace of one."
+        elif _is_ours():
+            cure = "It was started here just now; give the address of the one where the actor is."
+        else:
+            cure = (
+                "There is none with a name. Start it: ray.remote(CLASS).options("
+                f"name={self.actor!r}, namespace='NAME', lifetime='detached').remote(), and give "
+                "its namespace."
+            )
+        return f"no {self.actor!r} in {where} of the {described(self.address)}. {cure}"
 
     def _start(self) -> list[Any]:
         """Start the actors, and wait until they are there.
 
         Raises:
+            ValueError: If this machine has no room for them, and all is here.
             TimeoutError: If that takes too long.
             RayError: If the reward cannot be made there.
         """
         ray = _ray()
+        wanted = f"{self.actors} x (num_cpus={self.num_cpus:g}, num_gpus={self.num_gpus:g})"
+        if _is_ours():
+            self._check_room(wanted)
         scorer = ray.remote(_Scorer).options(
             num_cpus=self.num_cpus,
             num_gpus=self.num_gpus,
@@ -166,20 +207,31 @@ class RayScore:
         )
         handles = [scorer.remote(self.reward) for _ in range(self.actors)]
         ready = [handle.prepare.remote() for handle in handles]
-        try:
-            ray.get(ready, timeout=self.start_timeout)
-        except ray.exceptions.GetTimeoutError as error:
-            wanted = f"{self.actors} x (num_cpus={self.num_cpus:g}, num_gpus={self.num_gpus:g})"
-            free = ", ".join(
-                f"{ray.available_resources().get(kind, 0):g} of {count:g} {kind}s"
-                for kind, count in ray.cluster_resources().items()
-                if kind in ("CPU", "GPU")
+        quiet = min(_QUIET, self.start_timeout)
+        _, late = ray.wait(ready, num_returns=len(ready), timeout=quiet)
+        if late and quiet < self.start_timeout:
+            warnings.warn(
+                f"reward {_NAME!r} is waiting for its actors, up to {self.start_timeout:g} s. "
+                f"Wanted: {wanted}; free in the cluster: {_free()}.",
+                stacklevel=2,
             )
+        try:
+            ray.get(ready, timeout=self.start_timeout - quiet)
+        except ray.exceptions.GetTimeoutError as error:
             raise TimeoutError(
                 f"after {self.start_timeout:g} s not all are there. Wanted: {wanted}; free in the "
-                f"cluster: {free}. Ask for less, make room, or raise start_timeout."
+                f"cluster: {_free()}. Ask for less, make room, or raise start_timeout."
             ) from error
         return handles
+
+    def _check_room(self, wanted: str) -> None:
+        (has,) = machines()
+        cpus, gpus = has.get("CPU", 0.0), has.get("GPU", 0.0)
+        if self.actors * self.num_cpus > cpus or self.actors * self.num_gpus > gpus:
+            raise ValueError(
+                f"wanted: {wanted}, and this machine has {' and '.join(sizes(cpus, gpus))}. Ask "
+                "for less, or give the address of a cluster."
+            )
 
 
 class _Scorer:
@@ -187,6 +239,9 @@ class _Scorer:
 
     def __init__(self, reward: RewardSpec) -> None:
         self._reward = reward
+        # A Ray that was begun in a launcher's process hands on what that was told.
+        for name in [name for name in os.environ if _LAUNCHERS.match(name)]:
+            del os.environ[name]
 
     @cached_property
     def _score(self) -> Score:
@@ -261,14 +316,39 @@ def _ray() -> Any:
     return require("ray", extra="ray", wanted_by=f"reward {_NAME!r}")
 
 
+def _free() -> str:
+    """How much of the cluster is free."""
+    ray = _ray()
+    has, free = ray.cluster_resources(), ray.available_resources()
+    return ", ".join(f"{free.get(of, 0):g} of {has.get(of, 0):g} {of}s" for of in ("CPU", "GPU"))
+
+
+def _check_shared(address: str | None) -> None:
+    """Raise if each of a launcher's processes would start a Ray of its own.
+
+    Each of those would think that all the machine is its own, and take the same GPU.
+
+    Raises:
+        ValueError: If it would.
+    """
+    if address is None and launched() and not _ray().is_initialized():
+        raise ValueError(
+            "ray: a launcher began several processes, and without an address each would start a "
+            "Ray of its own, for the same CPUs and GPUs. Run 'ray start --head' on one machine, "
+            "and give address='auto' (elsewhere 'HOST:6379')."
+        )
+
+
 def _connected(address: str | None) -> Any:
     """The library, connected to a cluster.
 
     Raises:
         ConnectionError: If there is none at the address.
+        ValueError: If there must be an address.
         RuntimeError: If this process was forked off one that was connected.
     """
     ray = _ray()
+    _check_shared(address)
     if os.getpid() in _FORKED:
         raise RuntimeError(
             "this process was forked off one that is connected to Ray, and the connection cannot "
@@ -277,13 +357,23 @@ def _connected(address: str | None) -> Any:
         )
     if not ray.is_initialized():
         _CONNECTION.enter_context(connected(address, wanted_by=f"reward {_NAME!r}"))
+        if address is None:
+            _OURS.add(ray.get_runtime_context().get_node_id())
     return ray
+
+
+def _is_ours() -> bool:
+    """Whether the Ray that this process is connected to was started here: no machine joins it."""
+    return _ray().get_runtime_context().get_node_id() in _OURS
 
 
 _CONNECTION = ExitStack()
 """What ends a connection that was made here, with this process."""
 
 atexit.register(_CONNECTION.close)
+
+_OURS: set[str] = set()
+"""Ray's names of this machine in those that were started here."""
 
 _FORKED: set[int] = set()
 """This process, if it took over a connection that it cannot use."""

@@ -18,7 +18,7 @@ from transformers.utils import logging
 
 from agents.backbone import DType
 from agents.devices import known_device
-from agents.models import model_source, no_progress_bars
+from agents.models import check_reachable, model_source, no_progress_bars
 from agents.rewards.places import known_dtype, version
 
 Truncation: TypeAlias = Literal["left", "right"]
@@ -222,7 +222,9 @@ def load_classifier(location: str, dtype: torch.dtype, **config: Any) -> tuple[A
         FileNotFoundError: If there is no such model or it has no tokenizer.
     """
     try:
-        if os.path.isdir(location) and not os.path.isfile(os.path.join(location, "config.json")):
+        if not os.path.isdir(location):
+            check_reachable(location)
+        elif not os.path.isfile(os.path.join(location, "config.json")):
             raise FileNotFoundError(f"{location} holds no config.json")
         with quiet():
             model, report = AutoModelForSequenceClassification.from_pretrained(

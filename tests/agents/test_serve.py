@@ -118,6 +118,7 @@ def test_what_the_client_must_know_is_in_the_line(
     monkeypatch.setenv("SCORE_TOKEN", "hush")
     monkeypatch.setattr(ScoreServer, "serve_forever", interrupted)
     options = ["--reward", "scores_of_mine:OfTokens", "--token", "SCORE_TOKEN", "--port", "0"]
+    options += ["--workers", "8"]
     assert main(["serve", "--host", "0.0.0.0", *options]) == 0
     said = capsys.readouterr()
     reward = json.loads(shlex.split(said.out.splitlines()[1])[-1])
@@ -126,6 +127,7 @@ def test_what_the_client_must_know_is_in_the_line(
         "name": "http",
         "token_ids": True,
         "success_threshold": 0.5,
+        "max_calls": 8,
         "headers": {"Authorization": "Bearer $SCORE_TOKEN"},
     }
     assert "hush" not in said.out

@@ -130,6 +130,32 @@ def test_a_durable_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypa
         files.durable_write(tmp_path / "gone" / "file", b"data")  # and does not come back
 
 
+def test_so_is_one_that_a_library_writes(tmp_path, monkeypatch):
+    happened = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(files.os, "fsync", lambda f: (happened.append("sync"), fsync(f)))
+    monkeypatch.setattr(files.os, "replace", lambda a, b: (happened.append("name"), replace(a, b)))
+    for text in ("old", "new"):
+        with files.durable_file(tmp_path / "file") as temporary:
+            (temporary.parent / "own").write_text(text)
+            (temporary.parent / "own").chmod(0o600)
+            os.rename(temporary.parent / "own", temporary)
+            assert temporary.parent.parent == tmp_path  # so that renaming is all it takes
+    assert happened == ["sync", "name", "sync"] * 2
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "file").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    (tmp_path / "plain").unlink()
+
+    def half():
+        with files.durable_file(tmp_path / "file") as temporary:
+            temporary.write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        half()
+    assert contents(tmp_path) == {"file": "new"}
+
+
 def test_a_file_is_no_directory(tmp_path):
     (tmp_path / "model").write_text("mine")
     with pytest.raises(FileExistsError), atomic_directory(tmp_path / "model"):
@@ -142,6 +168,7 @@ def test_new_files_can_be_read_by_whom_the_umask_allows(tmp_path):
     try:
         with atomic_directory(tmp_path / "model") as temporary:
             write(temporary, {"config.json": "new"})
+            (temporary / "config.json").chmod(0o600)  # as safetensors makes its files
     finally:
         os.umask(umask)
     assert (tmp_path / "model").stat().st_mode & 0o777 == 0o755

@@ -20,9 +20,21 @@ if TYPE_CHECKING:
 _PASSING = (408, 425, 429)
 """Statuses below 500 that are no verdict on the request: it may be sent again."""
 
+PROCESSING = "processing"
+"""What the header `Prefer` says of a client that wants signs of life while its request waits:
+interim answers of status 102. All clients should understand these; some do not."""
+
 
 class ServiceDown(Exception):  # noqa: N818  # says what happened
     """A service did not answer, or said that it cannot now, however often it was asked."""
+
+
+class ServiceSlow(ServiceDown):
+    """A service took a request each time, and did not answer it in time."""
+
+
+class ServiceRefuses(ServiceDown):
+    """A service answered each time that it cannot now."""
 
 
 class WrongAnswer(Exception):  # noqa: N818  # says what happened
@@ -38,9 +50,11 @@ class Endpoint:
 
     Args:
         url: Where to post.
-        timeout: Seconds without an answer after which a request has failed.
+        timeout: Seconds without an answer after which a request has failed. A sign of life, an
+            interim answer of status 102, begins them anew.
         retries: How often a request is sent again that failed or met with a status that says so.
-        backoff: Seconds before the first such time; they double with each.
+        backoff: Seconds before the first such time; they double with each. A service that says by
+            `Retry-After` that it needs more gets it, up to `timeout`.
         headers: Headers to send.
     """
 
@@ -65,22 +79,27 @@ class Endpoint:
         library = require_httpx("what is asked over HTTP")
         connections = _connections(os.getpid(), not is_loopback(urlsplit(self.url).hostname or ""))
         headers = {**self.headers, "Content-Type": "application/json"}
+        failed: type[ServiceDown]
+        asked_for = 0.0
         for tried in range(retries + 1):
             if tried:
-                time.sleep(self.backoff * 2 ** (tried - 1))
+                time.sleep(max(self.backoff * 2 ** (tried - 1), min(asked_for, self.timeout)))
+            asked_for = 0.0
             try:
                 response: httpx.Response = connections.post(
                     self.url, content=body, headers=headers, timeout=self.timeout
                 )
             except library.TransportError as error:
+                failed = ServiceSlow if isinstance(error, library.ReadTimeout) else ServiceDown
                 failure = f"{type(error).__name__}: {error}".removesuffix(": ")
                 continue
             except library.DecodingError as error:
                 raise WrongAnswer(f"a body that cannot be decoded ({error})") from error
             if response.status_code < 500 and response.status_code not in _PASSING:
                 return response
-            failure = f"status {described_status(response)}"
-        raise ServiceDown(f"{failure}, " + ("once" if not retries else f"{retries + 1} times"))
+            failed, failure = ServiceRefuses, f"status {described_status(response)}"
+            asked_for = _retry_after(response)
+        raise failed(f"{failure}, " + ("once" if not retries else f"{retries + 1} times"))
 
 
 def read_list(response: httpx.Response, *keys: str) -> list[Any]:
@@ -96,7 +115,7 @@ def read_list(response: httpx.Response, *keys: str) -> list[Any]:
     given = answer if isinstance(answer, dict) else {}
     found = next((given[key] for key in keys if key in given), None)
     if not isinstance(found, list):
-        raise WrongAnswer(f"{response.text[:200]}; expected {{'{keys[0]}': [number, ...]}}")
+        raise WrongAnswer(response.text[:200])
     return found
 
 
@@ -120,6 +139,12 @@ def is_loopback(host: str) -> bool:
 def require_httpx(wanted_by: str) -> Any:
     """The library; raises MissingExtra if it is not installed."""
     return extras.require("httpx", extra="ratings", wanted_by=wanted_by)
+
+
+def _retry_after(response: httpx.Response) -> float:
+    """Seconds that a service asks for before the next try; 0 if it names none, or a date."""
+    said = response.headers.get("Retry-After", "")
+    return float(said) if said.isascii() and said.isdigit() else 0.0
 
 
 @cache

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
-from textgym.http.client import is_loopback
+from textgym.http.client import PROCESSING, is_loopback
 
 
 class Answer(NamedTuple):
@@ -31,9 +32,12 @@ class Answer(NamedTuple):
 class Refused(Exception):  # noqa: N818  # says what happened
     """A request is answered with an error status, and with what the matter is."""
 
-    def __init__(self, status: HTTPStatus, problem: str) -> None:
+    def __init__(
+        self, status: HTTPStatus, problem: str, headers: tuple[tuple[str, str], ...] = ()
+    ) -> None:
         super().__init__(problem)
         self.status = status
+        self.headers = headers
 
 
 class JSONServer(ThreadingHTTPServer):
@@ -60,10 +64,13 @@ class JSONServer(ThreadingHTTPServer):
         self.only_loopback = is_loopback(host)
         if not 0 <= port <= 65535:
             raise ValueError(f"a port is a number from 0 to 65535, got {port}.")
-        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM)
-        families = {family for family, *_ in found}
-        self.address_family = socket.AF_INET if socket.AF_INET in families else socket.AF_INET6
-        super().__init__((host, port), handler)
+        try:
+            found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM)
+            families = {family for family, *_ in found}
+            self.address_family = socket.AF_INET if socket.AF_INET in families else socket.AF_INET6
+            super().__init__((host, port), handler)
+        except OSError as error:
+            raise OSError(f"cannot listen on {host}, port {port}: {_cure(error)}.") from error
 
     @property
     def url(self) -> str:
@@ -135,6 +142,21 @@ class JSONHandler(BaseHTTPRequestHandler):
         while left > 0 and (chunk := self.rfile.read(min(left, 1 << 16))):
             left -= len(chunk)
 
+    def say_processing(self) -> None:
+        """Tell who asked that all is well so far, if they prefer to hear that.
+
+        Raises:
+            ConnectionAbortedError: If they have gone: nobody would read the answer.
+        """
+        if self._is_alone():
+            raise ConnectionAbortedError("the other side has gone")
+        preferred = {name.strip() for name in self.headers.get("Prefer", "").split(",")}
+        # HTTP/1.0 has no such answers.
+        if PROCESSING in preferred and self.request_version != "HTTP/1.0":
+            self.send_response_only(HTTPStatus.PROCESSING)
+            self.end_headers()
+            self.wfile.flush()
+
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing: some ask every few seconds, others many times a second."""
 
@@ -147,20 +169,34 @@ class JSONHandler(BaseHTTPRequestHandler):
         try:
             self._check_host()
             status, body, content_type = answer(_split(self.path).path)
+            headers = self.headers_sent
         except Refused as refused:
             # What is left of the body would be taken for the next request.
             self.close_connection = True
             status, body, content_type = as_json({"error": str(refused)}, refused.status)
+            headers = self.headers_sent + refused.headers
         data = body.encode()
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(data)))
-        for name, value in self.headers_sent:
+        for name, value in headers:
             self.send_header(name, value)
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(data)
+
+    def _is_alone(self) -> bool:
+        """Whether the other side has closed the connection."""
+        self.connection.settimeout(0)
+        try:
+            return not self.connection.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:  # it is there, and says nothing
+            return False
+        except ConnectionError:
+            return True
+        finally:
+            self.connection.settimeout(self.timeout)
 
     def _check_host(self) -> None:
         host = _split(f"//{self.headers.get('Host', '')}").hostname
@@ -179,6 +215,35 @@ class JSONHandler(BaseHTTPRequestHandler):
 def as_json(value: Any, status: HTTPStatus = HTTPStatus.OK) -> Answer:
     """An answer that is JSON."""
     return Answer(status, json.dumps(value))
+
+
+def misdirected(method: str, path: str, served: Mapping[str, str]) -> Refused:
+    """What those hear who ask for what is not served, or by another method than it is.
+
+    Args:
+        method: By which they ask.
+        path: What they ask for.
+        served: The method of each path.
+    """
+    there = ", ".join(f"{served[path]} {path}" for path in served)
+    if path in served:
+        problem = f"{path!r} takes {served[path]}, not {method}; this server has {there}."
+        return Refused(HTTPStatus.METHOD_NOT_ALLOWED, problem, (("Allow", served[path]),))
+    return Refused(HTTPStatus.NOT_FOUND, f"nothing at {path!r}; this server has {there}.")
+
+
+def _cure(error: OSError) -> str:
+    """Why there is no listening at an address, and what to do."""
+    if error.errno == errno.EADDRINUSE:
+        return "another program has the port. End that, or give another port; 0 is any free one"
+    if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+        return (
+            "this machine has no such address. Give 127.0.0.1 as the host, which only this machine "
+            "reaches, or 0.0.0.0 for all addresses that it has"
+        )
+    if error.errno == errno.EACCES:
+        return "the system lets only administrators have it. Give another port, from 1024 on"
+    return error.strerror or str(error)
 
 
 def _split(url: str) -> SplitResult:

@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         serve(given.port, given.store, given.host)
     except (OSError, ValueError) as error:
-        parser.exit(1, f"{parser.prog}: cannot serve on {given.host}:{given.port}: {error}\n")
+        parser.exit(1, f"{parser.prog}: {error}\n")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ class RatingClient(Endpoint):
         body = json.dumps({"samples": [submission.to_json() for submission in submissions]})
         response = self.post(body, retry=retry)
         if response.status_code not in (200, 202):
-            raise WrongAnswer(f"status {described_status(response)}; expected 200 or 202")
+            raise WrongAnswer(f"status {described_status(response)}")
         ratings = read_list(response, "ratings")
         if len(ratings) != len(submissions):
             raise WrongAnswer(f"{len(ratings)} ratings for {len(submissions)} samples")

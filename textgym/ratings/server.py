@@ -11,7 +11,7 @@ from typing import Any
 
 from textgym.arguments import is_payable
 from textgym.http.client import is_loopback
-from textgym.http.server import Answer, JSONHandler, JSONServer, Refused, as_json
+from textgym.http.server import Answer, JSONHandler, JSONServer, Refused, as_json, misdirected
 from textgym.ratings.page import CONTENT_SECURITY_POLICY, PAGE
 from textgym.ratings.protocol import (
     DEFAULT_PORT,
@@ -23,6 +23,8 @@ from textgym.ratings.protocol import (
 )
 from textgym.ratings.store import RatingStore
 from textgym.shell import program
+
+_SERVED = {"/": "GET", "/next": "GET", RATE_PATH: "POST", "/ratings": "POST"}
 
 
 def serve(
@@ -99,7 +101,7 @@ class _Handler(JSONHandler):
         if path == "/next":
             samples = [submission.to_json() for submission in self.server.store.next()]
             return as_json({"samples": samples, **self.server.store.counts()})
-        raise _not_found(path)
+        raise misdirected("GET", path, _SERVED)
 
     def post(self, path: str) -> Answer:
         """Samples from a run, and ratings from the page."""
@@ -110,7 +112,7 @@ class _Handler(JSONHandler):
             return as_json({"ratings": ratings}, status)
         if path == "/ratings":
             return as_json({"saved": self._rate(_ratings(body))})
-        raise _not_found(path)
+        raise misdirected("POST", path, _SERVED)
 
     def _rate(self, ratings: dict[str, float | None]) -> int:
         try:
@@ -118,12 +120,6 @@ class _Handler(JSONHandler):
         except OSError as error:
             problem = f"{self.server.store.path} cannot be written: {error}"
             raise Refused(HTTPStatus.INTERNAL_SERVER_ERROR, problem) from error
-
-
-def _not_found(path: str) -> Refused:
-    return Refused(
-        HTTPStatus.NOT_FOUND, f"nothing at {path!r}; training runs post to {RATE_PATH!r}."
-    )
 
 
 def _submissions(body: dict[str, Any]) -> list[Submission]:

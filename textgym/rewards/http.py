@@ -14,7 +14,16 @@ from typing import ClassVar
 from textgym.arguments import is_number, is_payable
 from textgym.completion import Sample
 from textgym.http.arguments import check_number, check_url, expand_headers
-from textgym.http.client import Endpoint, ServiceDown, WrongAnswer, described_status, read_list
+from textgym.http.client import (
+    PROCESSING,
+    Endpoint,
+    ServiceDown,
+    ServiceRefuses,
+    ServiceSlow,
+    WrongAnswer,
+    described_status,
+    read_list,
+)
 from textgym.rewards.base import RewardError
 from textgym.rewards.parameters import check_choice, check_whole_number
 from textgym.rewards.remote import DaemonThreads, distinct
@@ -39,11 +48,14 @@ class HTTPScore:
     Args:
         url: Where to post. The proxies that environment variables name are used, but not for an
             address of this machine.
-        timeout: Seconds without an answer after which a request has failed.
+        timeout: Seconds without an answer after which a request has failed. While `textgym serve`
+            scores others they do not count; with another service, those in its queue do.
         retries: How often a request is sent again that failed, or met with status 408, 425, 429
             or from 500 on.
-        backoff: Seconds before the first such time; they double with each.
-        max_calls: Requests that a process has under way at a time; others wait.
+        backoff: Seconds before the first such time; they double with each. A service that says by
+            `Retry-After` that it needs more gets it, up to `timeout`.
+        max_calls: Requests that a process has under way at a time; others wait here, which counts
+            for nothing. As many as the service scores at a time (`textgym serve --workers`).
         headers: Headers to send, such as `{"Authorization": "Bearer $SCORE_TOKEN"}`. `$NAME`
             stands for an environment variable, so that a run file holds no secret, `$$` for `$`.
         form: "trl", the arguments of a TRL reward function, or "openrlhf", for servers made for
@@ -65,7 +77,7 @@ class HTTPScore:
     timeout: float = 30.0
     retries: int = 4
     backoff: float = 0.5
-    max_calls: int = 8
+    max_calls: int = 1
     headers: Mapping[str, str] | None = field(default=None, repr=False)
     form: Form = "trl"
     columns: Sequence[str] | None = None
@@ -117,22 +129,22 @@ class HTTPScore:
                 "columns=[]"
             )
             raise RewardError(_NAME, problem, samples[0]) from error
-        headers = expand_headers(_NAME, self.headers)
+        headers = {"Prefer": PROCESSING, **expand_headers(_NAME, self.headers)}
         endpoint = Endpoint(self.url, self.timeout, self.retries, self.backoff, headers)
         try:
             response = endpoint.post(body)
             if response.status_code != 200:
-                raise WrongAnswer(f"status {described_status(response)}; expected 200")
+                raise WrongAnswer(f"status {described_status(response)}")
             scores = read_list(response, *ANSWERS)
             if len(scores) != len(asked):
                 raise WrongAnswer(f"{len(scores)} numbers for {len(asked)} texts")
         except ServiceDown as error:
-            problem = f"gets no answer from {self.url}: {error}. Start the service or correct url"
+            problem = f"gets no answer from {self.url}: {error}. {self._cure(error)}"
             raise RewardError(_NAME, problem, samples[0]) from error
         except WrongAnswer as error:
             problem = (
-                f"got a wrong answer from {self.url}: {error}. textgym.rewards.wire says what is "
-                "expected"
+                f"got a wrong answer from {self.url}: {error}. Expected: status 200 and "
+                f'{{"{ANSWERS[0]}": [a number for each text]}}'
             )
             raise RewardError(_NAME, problem, samples[0]) from error
         for score, sample in zip(scores, asked, strict=True):
@@ -140,6 +152,17 @@ class HTTPScore:
                 problem = f"got {score!r:.200} from {self.url}; expected a finite number"
                 raise RewardError(_NAME, problem, sample)
         return [float(scores[k]) for k in which]
+
+    def _cure(self, error: ServiceDown) -> str:
+        if isinstance(error, ServiceSlow):
+            return (
+                f"The service is there, but took more than {self.timeout:g} seconds for a call: "
+                "raise timeout, let it score more calls at a time (textgym serve --workers), or "
+                f"send it fewer (max_calls is {self.max_calls}, for each process)"
+            )
+        if isinstance(error, ServiceRefuses):
+            return "The service is there, but cannot: see why there, or raise retries"
+        return "Start the service or correct url"
 
 
 @cache

@@ -136,8 +136,8 @@ class Ratings:
             down = error
         except WrongAnswer as wrong:
             problem = (
-                f"got a wrong answer from {self.url}: {wrong}. textgym.ratings.protocol says what "
-                "is expected"
+                f"got a wrong answer from {self.url}: {wrong}. Expected: status 200, or 202 while "
+                'raters think, and {"ratings": [a number or null for each sample]}'
             )
             raise RewardError("ratings", problem, next(iter(missing.values()))) from wrong
         unrated = [submission for submission in missing if submission not in ratings]

@@ -10,12 +10,15 @@ from http import HTTPStatus
 from typing import Any
 
 from textgym.completion import Sample
-from textgym.http.server import Answer, JSONHandler, JSONServer, Refused, as_json
+from textgym.http.server import Answer, JSONHandler, JSONServer, Refused, as_json, misdirected
+from textgym.http.turns import Turns
 from textgym.rewards.base import RewardError, Score
 from textgym.rewards.shaping import checked_scores
 from textgym.rewards.wire import ANSWERS, SCORE_PATH, FormatError, read_request
 
 HEALTH_PATH = "/health"
+
+_SERVED = {SCORE_PATH: "POST", HEALTH_PATH: "GET"}
 
 
 class ScoreServer(JSONServer):
@@ -23,9 +26,12 @@ class ScoreServer(JSONServer):
 
     * `POST /score`: the service's side of `textgym.rewards.wire`. Texts that the score refuses
       are answered with status 422, which no repetition mends.
-    * `GET /health`: `{"status": "ok", "reward": "sentiment", "calls": 12, "texts": 768}`.
+    * `GET /health`: `{"status": "ok", "reward": "sentiment", "calls": 12, "texts": 768,
+      "waiting": 0}`, of which the last are calls that wait.
 
-    Connections are kept. See `JSONServer` about who may ask.
+    Connections are kept. Calls are scored in the order in which they came; one that has to wait
+    may hear that others get on, and one whose sender has gone is not scored. See `JSONServer`
+    about who may ask.
 
     Args:
         score: Scores the texts.
@@ -57,7 +63,7 @@ class ScoreServer(JSONServer):
         self.name = name
         self.token = token
         self.calls = self.texts = 0
-        self._turns = threading.BoundedSemaphore(workers)
+        self.turns = Turns(workers)
         self._counting = threading.Lock()
         self._connections: set[socket.socket] = set()
         super().__init__(port, host, _Handler)
@@ -68,8 +74,7 @@ class ScoreServer(JSONServer):
         Raises:
             RewardError: If the score raises, or gives something else.
         """
-        with self._turns:
-            scores: list[float] = checked_scores(self.score, samples).tolist()
+        scores: list[float] = checked_scores(self.score, samples).tolist()
         with self._counting:
             self.calls += 1
             self.texts += len(samples)
@@ -107,8 +112,8 @@ class _Handler(JSONHandler):
         """Whether all is well, and what was done so far."""
         server = self.server
         if path != HEALTH_PATH:
-            raise _not_found(path)
-        counts = {"calls": server.calls, "texts": server.texts}
+            raise misdirected("GET", path, _SERVED)
+        counts = {"calls": server.calls, "texts": server.texts, "waiting": server.turns.waiting}
         return as_json({"status": "ok", "reward": server.name, **counts})
 
     def post(self, path: str) -> Answer:
@@ -116,9 +121,11 @@ class _Handler(JSONHandler):
         self._check_token()  # nothing is made of what others send
         body = self.read_json()
         if path != SCORE_PATH:
-            raise _not_found(path)
+            raise misdirected("POST", path, _SERVED)
         try:
-            scores = self.server.scores(read_request(body))
+            samples = read_request(body)
+            with self.server.turns.turn(self.say_processing):
+                scores = self.server.scores(samples)
         except FormatError as error:
             raise Refused(HTTPStatus.BAD_REQUEST, str(error)) from error
         except RewardError as error:
@@ -134,9 +141,3 @@ class _Handler(JSONHandler):
             self.discard_body()
             problem = "send the header Authorization: Bearer TOKEN with the token of this server."
             raise Refused(HTTPStatus.UNAUTHORIZED, problem)
-
-
-def _not_found(path: str) -> Refused:
-    return Refused(
-        HTTPStatus.NOT_FOUND, f"nothing at {path!r}; texts are posted to {SCORE_PATH!r}."
-    )

@@ -18,6 +18,10 @@ and the text behind it, `prompts` the prompt alone, `labels` the reference.
 Statuses 408, 425, 429 and from 500 on say "try again"; any other than 200 says that the request
 is wrong, and why in its body. To ask again is to send the same again: nothing names a request, so
 both sides may be restarted in between.
+
+A run is patient with a service that gets on. It says `Prefer: processing`, and a service that makes
+it wait may send `102 Processing` as often as it has answered others: its `timeout` then begins
+anew. It may as well answer 503 with the seconds of a `Retry-After`.
 """
 
 from __future__ import annotations

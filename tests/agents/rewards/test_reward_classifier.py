@@ -11,8 +11,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AutoModelForSequenceClassification
 
 from agents.rewards import sequence_scorer
 from agents.rewards.classifier import Classifier, Toxicity, log_odds, texts_of
@@ -227,6 +229,17 @@ def test_bfloat16_is_near(make_classifier):
 def test_bad_parameters(make_classifier, arguments, message):
     with pytest.raises(ValueError, match=f"^classifier: .*{message}"):
         Classifier(make_classifier(), **{"label": "POSITIVE", **arguments})
+
+
+def test_a_model_that_the_hub_does_not_give_is_told_at_once(monkeypatch):
+    def refuse(*args, **options):
+        raise LocalEntryNotFoundError("no such place")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    # transformers would try again and again.
+    monkeypatch.delattr(AutoModelForSequenceClassification, "from_pretrained")
+    with pytest.raises(FileNotFoundError, match=r"no classifier 'some/where'.*\(no such place\)"):
+        Classifier("some/where", "POSITIVE")
 
 
 def test_models_that_are_no_classifiers(make_classifier, make_llama, byte_tokenizer, tmp_path):

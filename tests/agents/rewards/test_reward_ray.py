@@ -21,7 +21,8 @@ import numpy as np
 import pytest
 import ray
 
-from agents.rewards.ray_actor import RayScore
+from agents.rewards import ray_actor
+from agents.rewards.ray_actor import RayScore, _Scorer
 from textgym.completion import Sample
 from textgym.extras import MissingExtra
 from textgym.rewards import RewardError, make_score
@@ -151,8 +152,29 @@ def test_texts_are_asked_once_and_what_is_raised_there_comes_out_here(tmp_path: 
 
 def test_more_than_the_cluster_has_is_told() -> None:
     reward = RayScore("sentiment", num_gpus=1, start_timeout=0.5)
-    with pytest.raises(RewardError, match=r"Wanted: 1 x \(num_cpus=1, num_gpus=1\); free .* CPUs"):
+    with pytest.raises(
+        RewardError, match=r"Wanted: 1 x \(num_cpus=1, num_gpus=1\); .* 0 of 0 GPUs"
+    ):
         reward.score([sample("a")])
+
+
+def test_room_in_a_cluster_is_waited_for_aloud(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_actor, "_QUIET", 0.1)
+    reward = RayScore("sentiment", num_gpus=1, start_timeout=0.3)
+    with (
+        pytest.warns(UserWarning, match=r"is waiting for its actors, up to 0.3 s.* 0 of 0 GPUs"),
+        pytest.raises(RewardError, match=r"after 0.3 s not all are there"),
+    ):
+        reward.score([sample("a")])
+
+
+@pytest.mark.parametrize("wanted", [{"num_gpus": 0.5}, {"actors": 3}])
+def test_what_this_machine_has_not_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, wanted: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(ray_actor, "_OURS", {ray.get_runtime_context().get_node_id()})
+    with pytest.raises(RewardError, match=r"wanted: .* this machine has 2 CPUs and 0 GPUs"):
+        RayScore("sentiment", **wanted).score([sample("a")])
 
 
 def test_an_actor_of_ones_own(tmp_path: Path) -> None:
@@ -164,7 +186,11 @@ def test_an_actor_of_ones_own(tmp_path: Path) -> None:
     assert not RayScore(actor="diary").text_only
     with pytest.raises(RewardError, match="'ray' raised ArithmeticError there: I quit"):
         reward.score([sample("quit")])
-    with pytest.raises(RewardError, match=r"no actor to ask: Failed to look up actor .*nobody"):
+    address = ray.get_runtime_context().gcs_address
+    with pytest.raises(
+        RewardError,
+        match=rf"no 'nobody' in this process's own .* {address}.* 'diary' in namespace .*Give",
+    ):
         RayScore(actor="nobody").score([sample("a")])
     few = ray.remote(TooFew).options(num_cpus=0).remote()
     with pytest.raises(RewardError, match=r"got \[\] of its actor; expected a list of 1 numbers"):
@@ -174,6 +200,16 @@ def test_an_actor_of_ones_own(tmp_path: Path) -> None:
 class TooFew:
     def score(self, samples: Any) -> list[float]:
         return []
+
+
+def test_where_no_actor_has_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray.util, "list_named_actors", lambda all_namespaces: [])
+    reward = RayScore(actor="nobody", namespace="there")
+    with pytest.raises(RewardError, match=r"namespace 'there' of .*lifetime='detached'"):
+        reward.score([sample("a")])
+    monkeypatch.setattr(ray_actor, "_OURS", {ray.get_runtime_context().get_node_id()})
+    with pytest.raises(RewardError, match=r"started here just now; give the address"):
+        reward.score([sample("a")])
 
 
 def test_in_worker_processes_of_sb3(local_ray: str) -> None:
@@ -233,6 +269,32 @@ def test_nothing_answers_at_the_address(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     with pytest.raises(RewardError, match=r"no actor to ask: nothing answers at 127.0.0.1:1 "):
         RayScore("sentiment", address="127.0.0.1:1").score([sample("a")])
+
+
+def test_processes_of_a_launcher_need_one_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    connected = RayScore("sentiment", num_cpus=0)  # as this process is, to one for all
+    assert connected.score(TEXTS[:1]) == make_score("sentiment").score(TEXTS[:1])
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    RayScore("sentiment", address="auto")
+    with pytest.raises(ValueError, match=r"'ray start --head' .* address='auto'"):
+        RayScore("sentiment")
+    with pytest.raises(RewardError, match=r"no actor to ask: .*'ray start --head'"):
+        pickle.loads(pickle.dumps(connected)).score([sample("a")])
+
+
+def test_actors_do_not_take_themselves_for_processes_of_a_launcher(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+    told |= {"TORCHELASTIC_RUN_ID", "ACCELERATE_USE_FSDP", "FSDP_VERSION", "ROLE_NAME"}
+    for name in {*told, "OMP_NUM_THREADS", "RANKING"}:
+        monkeypatch.setenv(name, "1")
+    _Scorer("sentiment")
+    assert not told & os.environ.keys()
+    assert {"OMP_NUM_THREADS", "RANKING"} <= os.environ.keys()
 
 
 def test_ray_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,7 +73,7 @@ def test_page_may_load_nothing_and_run_nothing_else(http: httpx.Client) -> None:
         ("/ratings", b'{"ratings": {"a": "1"}}', 400, "a finite number"),
         ("/ratings", b'{"ratings": {"a": NaN}}', 400, "a finite number"),
         ("/ratings", b'{"ratings": {"a": true}}', 400, "a finite number"),
-        ("/other", b"{}", 404, "post to '/rate'"),
+        ("/other", b"{}", 404, "POST /rate"),
     ],
 )
 def test_requests_that_are_wrong_hear_why(
@@ -88,6 +88,7 @@ def test_requests_that_are_wrong_hear_why(
 def test_nothing_else_is_served(http: httpx.Client) -> None:
     assert http.get("/ratings.jsonl").status_code == 404
     assert http.get("/../ratings.jsonl").status_code == 404
+    assert http.get("/rate").headers["Allow"] == "POST"
     assert http.put("/rate", json={}).status_code == 501
 
 

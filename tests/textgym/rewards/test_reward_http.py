@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import gymnasium as gym
@@ -18,6 +19,8 @@ import pytest
 import textgym  # noqa: F401  # registers the environments
 from textgym.completion import Sample
 from textgym.extras import MissingExtra
+from textgym.http import client as http_client
+from textgym.http.server import JSONHandler
 from textgym.rewards import RewardError, make, make_score
 from textgym.rewards.base import RemoteScore
 from textgym.rewards.http import HTTPScore
@@ -111,9 +114,12 @@ def test_tries_again_after_a_passing_failure(service, status: int) -> None:
         ((404, {"error": "nothing here"}), "status 404 Not Found .*nothing here"),
         ((422, {"error": "too rude"}), "status 422 .*too rude"),
         ((200, "<html>hello"), "no JSON, '<html>hello'"),
-        ((200, {"ratings": [1]}), r"\{.ratings.: \[1\]\}; expected \{'rewards'"),
-        ((200, {"rewards": 1}), "expected {'rewards'"),
-        ((200, {"rewards": [1, 2]}), "2 numbers for 1 texts"),
+        ((200, {"ratings": [1]}), r"\{.ratings.: \[1\]\}\. Expected: status 200 and"),
+        ((200, {"rewards": 1}), r'\{"rewards": 1\}\. Expected'),
+        (
+            (200, {"rewards": [1, 2]}),
+            r'2 numbers for 1 texts.*\{"rewards": \[a number for each text\]',
+        ),
     ],
 )
 def test_a_wrong_answer_is_an_error_at_once(service, answer: Any, problem: str) -> None:
@@ -202,6 +208,69 @@ def test_so_many_calls_are_under_way_at_a_time(service) -> None:
     futures = [reward.submit([sample("a" * i)]) for i in range(6)]
     assert [future.result(10) for future in futures] == [[i] for i in range(6)]
     assert most <= 2
+
+
+def slow(seconds: float) -> Any:
+    def score(text: str) -> float:
+        time.sleep(seconds)
+        return float(len(text))
+
+    return score
+
+
+def test_a_queue_of_calls_that_gets_on_may_be_longer_than_the_timeout(serve) -> None:
+    there = serve(slow(0.08))
+    settings = {"timeout": 0.4, "max_calls": 6, "retries": 0}
+    rewards = [HTTPScore(f"{there.url}/score?{k}", **settings) for k in range(2)]
+    futures = [reward.submit([sample("a" * i)]) for i in range(6) for reward in rewards]
+    assert [future.result(10) for future in futures] == [[i // 2] for i in range(12)]
+    assert there.calls == 12
+
+
+def test_a_service_that_hangs_is_told_by_those_who_wait_for_their_turn_too(serve) -> None:
+    go_on = threading.Event()
+
+    def hang(text: str) -> float:
+        go_on.wait(10)
+        return 0.0
+
+    there = serve(hang)
+    reward = HTTPScore(f"{there.url}/score", timeout=0.2, max_calls=2, retries=1, backoff=0.01)
+    for future in [reward.submit([sample(text)]) for text in ("a", "b")]:
+        with pytest.raises(RewardError, match=r"ReadTimeout.*2 times.*raise timeout") as caught:
+            future.result(10)
+        assert "Start the service" not in str(caught.value)
+    go_on.set()
+
+
+def test_a_service_that_is_slow_or_out_of_order_need_not_be_started(service) -> None:
+    go_on = threading.Event()
+
+    def wait(body: dict[str, Any]) -> tuple[int, Any]:
+        go_on.wait(10)
+        return lengths(body)
+
+    with pytest.raises(RewardError, match=r"more than 0.05 seconds .*max_calls is 3,") as caught:
+        HTTPScore(service(wait).url, timeout=0.05, retries=0, max_calls=3).score([sample("a")])
+    go_on.set()
+    assert "Start the service" not in str(caught.value)
+    with pytest.raises(RewardError, match=r"status 503 .*once. The service is there, but cannot"):
+        HTTPScore(service((503, "later")).url, retries=0).score([sample("a")])
+    with pytest.raises(RewardError, match=r"ConnectError.*Start the service or correct url"):
+        HTTPScore("http://127.0.0.1:1/score", retries=0).score([sample("a")])
+
+
+@pytest.mark.parametrize(
+    ("said", "waited"), [("3", 3.0), ("999", 5.0), ("0", 0.001), ("soon", 0.001)]
+)
+def test_a_busy_service_says_when_to_come_again(
+    service, monkeypatch, said: str, waited: float
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(http_client, "time", SimpleNamespace(sleep=slept.append))
+    monkeypatch.setattr(JSONHandler, "headers_sent", (("Retry-After", said),))
+    assert HTTPScore(service((503, "busy"), lengths).url, **FAST).score([sample("abc")]) == [3]
+    assert slept == [waited]
 
 
 def test_a_call_that_was_cancelled_is_not_made(service) -> None:

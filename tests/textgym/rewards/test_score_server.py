@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import httpx
@@ -67,7 +70,7 @@ def test_scores_and_says_how_it_is(http: httpx.Client) -> None:
     query = {"query": ["a good"], "prompts": ["a"]}
     assert http.post("/score", json=query).json() == {"rewards": [good]}
     assert http.post("/score", json={"query": ["good"]}).json() == {"rewards": [good]}
-    health = {"status": "ok", "reward": "a reward", "calls": 3, "texts": 4}
+    health = {"status": "ok", "reward": "a reward", "calls": 3, "texts": 4, "waiting": 0}
     assert http.get("/health").json() == health
 
 
@@ -112,7 +115,7 @@ def test_scores_and_says_how_it_is(http: httpx.Client) -> None:
             400,
             "true or false, got 1",
         ),
-        ("/other", b"{}", 404, "posted to '/score'"),
+        ("/other", b"{}", 404, "this server has POST /score, GET /health"),
     ],
 )
 def test_requests_that_are_wrong_hear_why(
@@ -124,7 +127,6 @@ def test_requests_that_are_wrong_hear_why(
 
 
 def test_others_are_turned_away(http: httpx.Client, serve: Any) -> None:
-    assert http.get("/score").status_code == 404
     assert http.post("/score", content=b"{}").status_code == 415
     assert http.get("/health", headers={"Host": "evil.invalid"}).status_code == 403
     guarded = serve("sentiment", token="hush")
@@ -140,6 +142,29 @@ def test_others_are_turned_away(http: httpx.Client, serve: Any) -> None:
             assert client.post("/score", json=body, headers=headers).status_code == status
         # Nothing is made of what they send, but they hear of it, however much that was.
         assert client.post("/score", json="a" * (4 << 20)).status_code == 401
+
+
+def test_another_method_is_told_which_one_it_is(http: httpx.Client) -> None:
+    for method, path, allowed in (("GET", "/score", "POST"), ("POST", "/health", "GET")):
+        answer = http.request(method, path, json={} if method == "POST" else None)
+        assert (answer.status_code, answer.headers["Allow"]) == (405, allowed)
+        assert f"'{path}' takes {allowed}, not {method}" in answer.json()["error"]
+    assert "nothing at '/'; this server has POST /score" in http.get("/").json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("host", "problem"),
+    [
+        ("127.0.0.1", "port {port}: another program has the port.*0 is any free one"),
+        ("192.0.2.1", "no such address. Give 127.0.0.1 .* or 0.0.0.0"),
+        ("no host", "cannot listen on no host, .*no such address"),
+    ],
+)
+def test_an_address_that_cannot_be_had(serve: Any, host: str, problem: str) -> None:
+    port = serve("sentiment").server_address[1]
+    with pytest.raises(OSError, match=problem.format(port=port)) as caught:
+        serve("sentiment", port, host=host)
+    assert "Errno" not in str(caught.value)
 
 
 def test_texts_that_the_score_refuses_are_no_reason_to_ask_again(serve: Any) -> None:
@@ -180,6 +205,75 @@ def test_so_many_batches_are_scored_at_a_time(serve: Any, workers: int) -> None:
     for thread in threads:
         thread.join()
     assert found == [float(workers == 2)] * 2
+
+
+def asking(text: str, *headers: str, version: str = "1.1") -> bytes:
+    """A request as it is sent."""
+    body = json.dumps({"prompts": ["a"], "completions": [text]})
+    named = ["Host: localhost", "Content-Type: application/json", f"Content-Length: {len(body)}"]
+    lines = [f"POST /score HTTP/{version}", *named, *headers, "", body]
+    return "\r\n".join(lines).encode()
+
+
+class Held:
+    """A score that waits, and notes what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.began, self.go_on = threading.Semaphore(0), threading.Semaphore(0)
+
+    def score(self, samples: list[Sample]) -> list[float]:
+        self.asked += [sample.text for sample in samples]
+        self.began.release()
+        assert self.go_on.acquire(timeout=10)
+        return [0.0] * len(samples)
+
+
+def test_one_that_waits_hears_that_others_get_on_and_one_that_has_gone_is_not_scored(
+    serve: Any,
+) -> None:
+    held = Held()
+    server = serve(held)
+    with ExitStack() as stack:
+
+        def send(text: str, *headers: str, version: str = "1.1") -> socket.socket:
+            connection = socket.create_connection(server.server_address, timeout=10)
+            connection.sendall(asking(text, *headers, version=version))
+            stack.callback(connection.close)
+            # Those that wait stand in the order of this test.
+            end = time.monotonic() + 10
+            while len(held.asked) + server.turns.waiting < len(sent):
+                assert time.monotonic() < end
+                time.sleep(0.001)
+            return connection
+
+        preferred = "Prefer: respond-async, processing"
+        sent = ["first"]
+        first = send("first", preferred)
+        assert held.began.acquire(timeout=10)
+        others = []
+        for text, headers, version in (
+            ("gone", (preferred,), "1.1"),
+            ("plain", (), "1.1"),
+            ("old", (preferred,), "1.0"),
+            ("last", (preferred,), "1.1"),
+        ):
+            sent.append(text)
+            others.append(send(text, *headers, version=version))
+        gone, plain, old, last = others
+        gone.close()
+        held.go_on.release()
+        assert last.recv(1 << 16) == b"HTTP/1.1 102 Processing\r\n\r\n"
+        held.go_on.release(3)
+        for connection in (first, plain, old):
+            assert b" 200 OK" in connection.recv(1 << 16).partition(b"\r\n")[0]
+        answer = b""
+        while b"rewards" not in answer:
+            answer += last.recv(1 << 16)
+        assert answer.startswith(b"HTTP/1.1 102 ")
+        assert b"HTTP/1.1 200 OK" in answer
+    assert held.asked == ["first", "plain", "old", "last"]
+    assert server.calls == 4
 
 
 def test_several_rewards_are_added_up() -> None:
