@@ -5,13 +5,34 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
 from textgym.rendering import Transcript
 from textgym.tokenizer import Tokenizer
+
+
+class Outcome(NamedTuple):
+    """What there is to count of an episode, in some fifty bytes.
+
+    Attributes:
+        prompt: A number by which its prompt is told from others.
+        length: Tokens of the completion.
+        scores: See `Episode`.
+        score: See `Episode`.
+        success: See `Episode`.
+        truncated: See `Episode`.
+    """
+
+    prompt: int
+    length: int
+    scores: Mapping[str, float]
+    score: float
+    success: bool | None
+    truncated: bool
 
 
 @dataclass(frozen=True)
@@ -41,6 +62,13 @@ class Episode:
     success: bool | None = None
     truncated: bool = False
     replies: Sequence[tuple[int, str]] = ()
+
+    @property
+    def outcome(self) -> Outcome:
+        """What there is to count of it."""
+        prompt = crc32(self.prompt.encode("utf-8", "surrogatepass"))
+        length = len(self.token_ids)
+        return Outcome(prompt, length, self.scores, self.score, self.success, self.truncated)
 
     def transcript(self, tokenizer: Tokenizer) -> Transcript:
         """The episode as it is shown to people."""

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 
-from agents.episodes import Episode, EpisodeRecorder
+from agents.episodes import Episode, EpisodeRecorder, Outcome
 from agents.language_policy import LanguagePolicy
 from agents.rollout import Rollout
 from agents.sampler import Sampler
@@ -156,6 +156,6 @@ def episodes(written: Sequence[Written]) -> list[Episode]:
     return [each.episode for each in written]
 
 
-def mean_score(episodes: Sequence[Episode]) -> float:
+def mean_score(episodes: Sequence[Episode | Outcome]) -> float:
     """The mean of the episodes' scores."""
     return float(np.mean([episode.score for episode in episodes]))

@@ -309,10 +309,10 @@ class _Training:
         first = 0 if latest is None else tokens_of(latest)
         if latest is not None:
             try:
-                load_checkpoint(algorithm, latest, parts)
+                before = load_checkpoint(algorithm, latest, parts)
             except ValueError as error:
                 raise ValueError(f"{error}{self._older}") from error
-            say(self.chat, f"Going on after {first:,} tokens.")
+            say(self.chat, f"Going on after {first:,} tokens{self._otherwise(before)}.")
             self._say_if_over()
         if self.processes.is_first:
             if latest is not None:
@@ -341,7 +341,8 @@ class _Training:
         config, algorithm = self.config, self.algorithm
         stopping = "Stopping after this update, which is then saved"
         first = algorithm.num_timesteps
-        with interrupts(stopping, view.tell) as interrupted, dated(algorithm):
+        tell = view.tell if self.processes.is_first else lambda message: None
+        with interrupts(stopping, tell) as interrupted, dated(algorithm):
             checkpoint.interrupted = interrupted
             algorithm.learn(
                 max(config.total_timesteps - first, 0),
@@ -377,6 +378,16 @@ class _Training:
         if not older:
             return ""
         return f" There is an older one, {older[-1]}: remove the newer to go on from it."
+
+    def _otherwise(self, before: int) -> str:
+        """What another number of processes than before means, as the end of a sentence."""
+        now = self.processes.count
+        if now == before:
+            return ""
+        return (
+            f", in {now} instead of {before} processes: rollouts and mini-batches have "
+            f"{now / before:.3g} times as many tokens"
+        )
 
     def _say_if_over(self) -> None:
         if self.algorithm.num_timesteps >= self.config.total_timesteps:

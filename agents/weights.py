@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from agents.distributed.whole import set_whole, whole
-from textgym.files import durable_write
+from textgym.files import durable_file
 
 _COPIES = {"q_net_target": "q_net"}
 """Networks that never have a gradient, and follow another one's weights."""
@@ -45,8 +47,40 @@ def save_weights(
     """
     weights = whole(trained_weights(module), here)
     if here:
-        on_cpu = {name: value.cpu().contiguous() for name, value in weights.items()}
-        durable_write(path, save(on_cpu, dict(notes or {})))
+        save_tensors(weights, path, notes)
+
+
+def save_tensors(
+    tensors: Mapping[str, Tensor], path: str | Path, notes: Mapping[str, str] | None = None
+) -> None:
+    """Write tensors to a safetensors file: under a temporary name, synced, renamed.
+
+    Those on the CPU are written from where they are: no copy of all is made in memory.
+
+    Args:
+        tensors: By name.
+        path: The file, in a directory that is there.
+        notes: Texts to keep with them, by name.
+
+    Raises:
+        OSError: If it cannot be written; the file is what it was then.
+    """
+    on_cpu: dict[str, Tensor] = {}
+    storages: set[int] = set()
+    for name, value in tensors.items():
+        tensor = value.detach().cpu().contiguous()
+        storage = tensor.untyped_storage().data_ptr()
+        on_cpu[name] = tensor.clone() if storage in storages else tensor  # the format shares none
+        storages.add(storage)
+    with durable_file(path) as temporary:
+        try:
+            save_file(on_cpu, temporary, dict(notes) if notes else None)
+        except SafetensorError as error:
+            reason = re.search(r"\(os error (\d+)\)", str(error))
+            if reason is None:
+                raise
+            number = int(reason[1])
+            raise OSError(number, os.strerror(number), str(path)) from error
 
 
 def read_notes(path: str | Path) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+from typing_extensions import Self
 
 from agents.algorithms.settings import check_settings
 from agents.algorithms.update import TokenLearner
@@ -198,6 +199,7 @@ class TokenOnPolicyAlgorithm(TokenLearner):
         """
         if not self.learner.is_sharded:
             return super().get_parameters()
+        self.processes.gather("brings its weights together", None)  # or says that not all do
         optimizer: Any = self.policy.optimizer
         weights = {"policy": self.learner.whole(), "reference": self.learner.whole_reference()}
         return {
@@ -211,12 +213,31 @@ class TokenOnPolicyAlgorithm(TokenLearner):
         exclude: Iterable[str] | None = None,
         include: Iterable[str] | None = None,
     ) -> None:
-        """Save everything to a zip file; see SB3. All processes call it, and the first writes."""
+        """Save everything to a zip file; see SB3. Of several processes the first writes.
+
+        The others need not call this, unless the policy is sharded; `load` waits for the file.
+        """
         if self.processes.is_first:
             super().save(path, exclude, include)
         elif self.learner.is_sharded:
             self.get_parameters()
-        self.processes.wait()  # until it is there for all
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path | io.BufferedIOBase,
+        env: GymEnv | None = None,
+        device: torch.device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
+    ) -> Self:
+        """Load from a zip file; see SB3. Of several processes all call it."""
+        join(device).wait()  # until the first has saved
+        return super().load(
+            path, env, device, custom_objects, print_system_info, force_reset, **kwargs
+        )
 
     def predict(
         self,

@@ -22,6 +22,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from agents.algorithms.endings import AfterEpisodes, AfterSteps, Ending
 from agents.algorithms.logs import log_episodes
+from agents.algorithms.stock_callbacks import those_of_process
 from agents.buffer import TokenRolloutBuffer
 from agents.distributed.launcher import launcher_shards
 from agents.distributed.learner import Learner
@@ -119,6 +120,8 @@ class TokenCollector(OnPolicyAlgorithm):
             self.verbose, progress_bar = 0, False
             if not self._custom_logger:
                 self.set_logger(Logger(None, []))
+        if self.processes.count > 1:
+            callback = those_of_process(callback, self.processes.is_first, self.learner.shards)
         return super()._setup_learn(
             total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar
         )
@@ -170,6 +173,9 @@ class TokenCollector(OnPolicyAlgorithm):
         self._score_again(rollout_buffer)
         self._sum_up(rollout_buffer, paid, dones)
         if not goes_on:
+            if self._last_obs is None:  # so that a checkpoint can be made of what is there
+                self._last_obs = env.reset()  # type: ignore[assignment]
+                self._last_episode_starts = np.ones(env.num_envs, np.bool_)
             return False
         self._estimate_advantages(last_values, dones)
         callback.update_locals(locals())
@@ -258,7 +264,7 @@ class TokenCollector(OnPolicyAlgorithm):
 
     @contextmanager
     def _giving_up_what_is_ahead(self, rollout: Rollout) -> Iterator[None]:
-        """If a rollout is stopped while texts are ahead of their rewards, begin anew next time."""
+        """If a rollout is stopped while texts are ahead of their rewards, all rows begin anew."""
         try:
             yield
         finally:

@@ -12,7 +12,6 @@ from typing import ClassVar, Literal
 
 import torch
 from stable_baselines3.common.type_aliases import Schedule
-from stable_baselines3.common.utils import explained_variance
 from torch import Tensor
 
 from agents.algorithms.collect import TokenCollector
@@ -105,12 +104,9 @@ class TokenLearner(TokenCollector):
         last = {"last_loss": batch.mean()["loss"], "last_approx_kl": passes[-1].mean()["approx_kl"]}
         first_approx_kl = first.mean()["approx_kl"]
         log_update(self.logger, {**every.mean(), **last, "first_approx_kl": first_approx_kl})
-        record, buffer = self.logger.record, self.rollout_buffer
+        record = self.logger.record
         if self.vf_coef > 0:
-            columns = {"values": buffer.values, "returns": buffer.returns}
-            said = self.processes.concatenated({n: c[buffer.written] for n, c in columns.items()})
-            variance = explained_variance(said["values"], said["returns"])
-            record("train/explained_variance", variance)
+            record("train/explained_variance", self._explained_variance())
         if callable(self.ent_coef):
             record("train/ent_coef", self._now(self.ent_coef))
         record("train/n_updates", self._n_updates, exclude="tensorboard")
@@ -125,6 +121,18 @@ class TokenLearner(TokenCollector):
         written = (int(self.rollout_buffer.written.sum()),)
         every = int(self.processes.gather_numbers(written, self.device).sum())
         return max(round(every / (self.batch_size * self.processes.count)), 1)
+
+    def _explained_variance(self) -> float:
+        """What part of the variance of returns the values know; NaN where returns are alike."""
+        buffer = self.rollout_buffer
+        returns = buffer.returns[buffer.written]
+        missed = returns - buffer.values[buffer.written]
+        numbers = (*moments(returns), *moments(missed))
+        every = self.processes.gather_numbers(numbers, self.device)
+        of_returns, of_missed = merged(every[:, :3]), merged(every[:, 3:])
+        if of_returns is None or of_missed is None or of_returns[1] == 0:
+            return math.nan
+        return 1 - (of_missed[1] / of_returns[1]) ** 2
 
     def _gradients(self, segments: Sequence[Segment]) -> TokenSums:
         """Put the gradient of a mini-batch's mean loss into the parameters.

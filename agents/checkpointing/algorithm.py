@@ -103,7 +103,7 @@ def save_checkpoint(
 
 def load_checkpoint(
     algorithm: BaseAlgorithm, directory: str | Path, parts: Mapping[str, Stateful] | None = None
-) -> None:
+) -> int:
     """Let an algorithm that was made as the saved one was go on where that was.
 
     Then call `learn(total_timesteps, reset_num_timesteps=False)`. Nothing is unpickled: files of
@@ -115,6 +115,9 @@ def load_checkpoint(
         algorithm: Made with the same arguments, in an environment made with the same ones.
         directory: Of `save_checkpoint`.
         parts: As they were saved, to get their states back.
+
+    Returns:
+        The number of processes that saved it.
 
     Raises:
         FileNotFoundError: If there is no checkpoint.
@@ -146,6 +149,7 @@ def load_checkpoint(
             f"{directory} lacks {error}, which a checkpoint of this version has. Go on with the "
             "version that wrote it."
         ) from error
+    return len(state["processes"])
 
 
 def _own_state(algorithm: BaseAlgorithm, parts: Mapping[str, Stateful]) -> dict[str, Any]:

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor
 
+from agents.weights import save_tensors
 from textgym.files import durable_write
 
 _DAMAGE = (SafetensorError, ValueError, TypeError, LookupError, OverflowError, RecursionError)
@@ -39,7 +40,7 @@ def save_tree(tree: Mapping[str, Any], directory: Path, name: str = "") -> None:
     tensors: dict[str, Tensor] = {}
     data = _encoded(tree, "", tensors)
     # The data comes last: where it is, the tensors are whole.
-    durable_write(directory / f"{name}{TENSORS}", save(tensors))
+    save_tensors(tensors, directory / f"{name}{TENSORS}")
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, indent=None)
     durable_write(directory / f"{name}{DATA}", text.encode("utf-8", "surrogatepass"))
 
@@ -75,9 +76,10 @@ def _encoded(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
         return value if math.isfinite(value) else {"$float": repr(value)}
     if isinstance(value, Tensor) or (isinstance(value, np.ndarray) and value.dtype != np.object_):
         kind = "$tensor" if isinstance(value, Tensor) else "$array"
-        tensor = value.detach() if isinstance(value, Tensor) else torch.from_numpy(value.copy())
         name = str(len(tensors))
-        tensors[name] = tensor.cpu().clone().contiguous()  # safetensors shares no memory
+        if isinstance(value, np.ndarray):  # copied only where torch could not take it
+            value = torch.from_numpy(np.require(value, requirements=["C", "W"]))
+        tensors[name] = value
         return {kind: name}
     if isinstance(value, (list, tuple)):
         items = [_encoded(item, f"{where}.{i}", tensors) for i, item in enumerate(value)]

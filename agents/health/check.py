@@ -14,7 +14,7 @@ from stable_baselines3.common.buffers import DictRolloutBuffer
 
 from agents.algorithms.collect import TokenCollector
 from agents.algorithms.groups import GroupAlgorithm
-from agents.episodes import Episode
+from agents.episodes import Outcome
 from agents.health import symptoms
 from agents.health.causes import in_reward, in_stock_update, observed_contexts, stock_batch
 from agents.health.diverged import dated
@@ -95,7 +95,7 @@ class HealthCheck(EpisodeCallback):
         self.warned: list[str] = []
         self._console = console
         self._max_new_tokens = max_new_tokens
-        self._seen: list[Episode] = []
+        self._seen: list[Outcome] = []
         self._rollout: tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]] | None = None
         self._streaks: Counter[str] = Counter()
         self._looked_at: int | None = None  # updates that there were at the last look
@@ -138,7 +138,7 @@ class HealthCheck(EpisodeCallback):
             columns = {name: getattr(buffer, name) for name in _OF_STOCK}
             self._rollout = dict(buffer.observations), columns
         self._take(self._found_in_rollout())
-        self._seen += self.episodes
+        self._seen += self.outcomes
         if len(self._seen) >= TEXTS:
             self._take(self._found_in_texts(self._seen))
             self._seen = []
@@ -179,11 +179,11 @@ class HealthCheck(EpisodeCallback):
                 kl = (buffer.log_probs - buffer.ref_log_probs)[buffer.written]
                 yield Finding("negative_kl", symptoms.negative_kl(float(kl.sum()), len(kl)))
 
-    def _found_in_texts(self, episodes: list[Episode]) -> Iterator[Finding]:
-        yield Finding("all_cut", symptoms.all_cut(episodes, self._max_new_tokens))
-        yield Finding("same_scores", symptoms.same_scores(episodes))
+    def _found_in_texts(self, outcomes: list[Outcome]) -> Iterator[Finding]:
+        yield Finding("all_cut", symptoms.all_cut(outcomes, self._max_new_tokens))
+        yield Finding("same_scores", symptoms.same_scores(outcomes))
         if isinstance(self.model, GroupAlgorithm):
-            yield Finding("same_in_groups", symptoms.same_in_groups(episodes))
+            yield Finding("same_in_groups", symptoms.same_in_groups(outcomes))
 
     def _take(self, findings: Iterator[Finding]) -> None:
         """Warn of what was found often enough, one after another."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from agents.episodes import Episode
+from agents.episodes import Episode, Outcome
 from agents.judging import intervals
 from textgym.rendering.transcript import rounded
 
@@ -45,28 +45,28 @@ def negative_kl(total: float, tokens: int) -> str | None:
     )
 
 
-def all_cut(episodes: Sequence[Episode], max_new_tokens: int | None) -> str | None:
+def all_cut(outcomes: Sequence[Outcome], max_new_tokens: int | None) -> str | None:
     """No text ends by itself.
 
     A budget that is the end of the task (`budget_is_terminal`) is none to complain about, unless
     the task says that none of these texts succeeds.
 
     Args:
-        episodes: Texts that ended one way or another.
+        outcomes: Of texts that ended one way or another.
         max_new_tokens: Their budget, if it is known.
     """
-    if all(episode.truncated for episode in episodes):
+    if all(outcome.truncated for outcome in outcomes):
         return (
-            f"each of the last {len(episodes):,} texts was cut at the end of its budget, so that "
+            f"each of the last {len(outcomes):,} texts was cut at the end of its budget, so that "
             "nobody learns how to end one, and what would have come after is the critic's guess. "
             "Raise max_new_tokens, pay for ending (the rewards eos or unfinished), or, if the "
             "budget is part of the task, set budget_is_terminal."
         )
-    spent = all(len(episode.token_ids) == max_new_tokens for episode in episodes)
-    judged = all(episode.success is not None for episode in episodes)
-    if spent and judged and not any(episode.success for episode in episodes):
+    spent = all(outcome.length == max_new_tokens for outcome in outcomes)
+    judged = all(outcome.success is not None for outcome in outcomes)
+    if spent and judged and not any(outcome.success for outcome in outcomes):
         return (
-            f"each of the last {len(episodes):,} texts used up its {max_new_tokens} tokens, and "
+            f"each of the last {len(outcomes):,} texts used up its {max_new_tokens} tokens, and "
             "none succeeds: perhaps they are stopped before they come to an answer. Raise "
             "max_new_tokens, pay for ending (the rewards eos or unfinished), or let the model "
             "imitate good answers first (textgym sft)."
@@ -74,13 +74,13 @@ def all_cut(episodes: Sequence[Episode], max_new_tokens: int | None) -> str | No
     return None
 
 
-def same_scores(episodes: Sequence[Episode]) -> str | None:
+def same_scores(outcomes: Sequence[Outcome]) -> str | None:
     """All texts score the same, and not because all of them are right."""
-    scores = [episode.score for episode in episodes]
-    if np.ptp(scores) > _SAME or all(episode.success for episode in episodes):
+    scores = [outcome.score for outcome in outcomes]
+    if np.ptp(scores) > _SAME or all(outcome.success for outcome in outcomes):
         return None
     return (
-        f"text after text scores {rounded(scores[0], '+.3f')}, the last {len(episodes):,} as those "
+        f"text after text scores {rounded(scores[0], '+.3f')}, the last {len(outcomes):,} as those "
         "before. Where no text is better than another there is nothing to learn from. If this is "
         "the best there is, the task is learned. Otherwise see what the reward says of texts that "
         "you know (textgym score), and try one that pays part of the way, easier prompts, a higher "
@@ -88,12 +88,12 @@ def same_scores(episodes: Sequence[Episode]) -> str | None:
     )
 
 
-def same_in_groups(episodes: Sequence[Episode]) -> str | None:
+def same_in_groups(outcomes: Sequence[Outcome]) -> str | None:
     """In every group the texts of a prompt score the same, though others score otherwise."""
-    groups: dict[str, list[float]] = {}
-    for episode in episodes:
-        groups.setdefault(episode.prompt, []).append(episode.score)
-    scores = [episode.score for episode in episodes]
+    groups: dict[int, list[float]] = {}
+    for outcome in outcomes:
+        groups.setdefault(outcome.prompt, []).append(outcome.score)
+    scores = [outcome.score for outcome in outcomes]
     whole = [group for group in groups.values() if len(group) > 1]
     if not whole or np.ptp(scores) <= _SAME or any(np.ptp(group) > _SAME for group in whole):
         return None

@@ -12,7 +12,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from agents.distributed.processes import processes_of
-from agents.episodes import Episode, EpisodeRecorder
+from agents.episodes import Episode, EpisodeRecorder, Outcome
 
 
 class EpisodeCollector(BaseCallback):
@@ -21,12 +21,15 @@ class EpisodeCollector(BaseCallback):
     Stands before them in the list of callbacks.
 
     Attributes:
-        episodes: Those that ended in the current rollout; once it is over, in all processes.
+        episodes: Those that ended in the current rollout, in this process.
+        outcomes: Of those of all processes, once the rollout is over. Texts are not sent: from
+            all to all they would be too much for many.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.episodes: list[Episode] = []
+        self.outcomes: list[Outcome] = []
         self._recorder: EpisodeRecorder | None = None
 
     def state(self) -> dict[str, Any]:
@@ -53,7 +56,7 @@ class EpisodeCollector(BaseCallback):
             self.forget(self.model._last_episode_starts)
 
     def _on_rollout_start(self) -> None:
-        self.episodes = []
+        self.episodes, self.outcomes = [], []
 
     def _on_step(self) -> bool:
         assert self._recorder is not None
@@ -63,12 +66,13 @@ class EpisodeCollector(BaseCallback):
         return True
 
     def _on_rollout_end(self) -> None:
-        every = processes_of(self.model).gather("collects episodes", self.episodes)
-        self.episodes = [episode for episodes in every for episode in episodes]
+        own = [episode.outcome for episode in self.episodes]
+        every = processes_of(self.model).gather("collects episodes", own)
+        self.outcomes = [outcome for outcomes in every for outcome in outcomes]
 
 
 class EpisodeCallback(BaseCallback):
-    """A callback that finds the texts of a rollout in `self.episodes`.
+    """A callback that finds the texts of a rollout in `self.episodes`, and their `outcomes`.
 
     Args:
         collector: Has the texts, and stands before this in the list of callbacks; None to put
@@ -82,8 +86,13 @@ class EpisodeCallback(BaseCallback):
 
     @property
     def episodes(self) -> list[Episode]:
-        """The texts that ended in the current rollout."""
+        """The texts that ended in the current rollout, in this process."""
         return self._collector.episodes
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """What there is to count of those of all processes, once the rollout is over."""
+        return self._collector.outcomes
 
     def init_callback(self, model: BaseAlgorithm) -> None:
         """See SB3."""

@@ -130,9 +130,9 @@ class LiveView(EpisodeCallback):
 
     def _on_rollout_end(self) -> None:
         self.course.phase = "learning"
-        if not self.episodes:
+        if not self.outcomes:
             return
-        self.course.add(mean_scores(self.episodes))
+        self.course.add(mean_scores(self.outcomes))
         now = time.monotonic()
         if now - self._sampled_at >= _SAMPLES_STAY:
             self._samples = tuple(

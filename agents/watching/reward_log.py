@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from agents.episodes import Episode
+from agents.episodes import Outcome
 from agents.evaluation import mean_score
 from agents.watching.episode_callback import EpisodeCallback
 
@@ -14,14 +14,14 @@ MEAN_SCORE = "rollout/mean_score"
 """The column of `progress.csv` with the mean score of the texts that ended in a rollout."""
 
 
-def mean_scores(episodes: Sequence[Episode]) -> dict[str, float]:
+def mean_scores(outcomes: Sequence[Outcome]) -> dict[str, float]:
     """Means over texts, one at least, by their columns: the score, and each reward in it."""
-    names = episodes[0].scores
+    names = outcomes[0].scores
     means = {
-        f"rewards/{name}/mean": float(np.mean([episode.scores[name] for episode in episodes]))
+        f"rewards/{name}/mean": float(np.mean([outcome.scores[name] for outcome in outcomes]))
         for name in names
     }
-    return {MEAN_SCORE: mean_score(episodes), **means}
+    return {MEAN_SCORE: mean_score(outcomes), **means}
 
 
 class RewardLog(EpisodeCallback):
@@ -38,17 +38,17 @@ class RewardLog(EpisodeCallback):
     """
 
     def _on_rollout_end(self) -> None:
-        episodes = self.episodes
-        if not episodes:
+        outcomes = self.outcomes
+        if not outcomes:
             return
-        for column, mean in mean_scores(episodes).items():
+        for column, mean in mean_scores(outcomes).items():
             self.logger.record(column, mean)
-        for name in episodes[0].scores:
-            scores = [episode.scores[name] for episode in episodes]
+        for name in outcomes[0].scores:
+            scores = [outcome.scores[name] for outcome in outcomes]
             self.logger.record(f"rewards/{name}/std", float(np.std(scores)))
         weights = self.training_env.env_method("reward_weights", indices=[0])[0]
         if len(weights) > 1 or self.training_env.env_method("reward_state", indices=[0])[0]:
             for name, weight in weights.items():
                 self.logger.record(f"rewards/{name}/weight", weight)
-        lengths = [len(episode.token_ids) for episode in episodes]
+        lengths = [outcome.length for outcome in outcomes]
         self.logger.record("completions/mean_length", float(np.mean(lengths)))

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from agents.distributed.processes import processes_of
 from agents.episodes import Episode
 from agents.watching.episode_callback import EpisodeCallback, EpisodeCollector
 
@@ -13,7 +14,8 @@ from agents.watching.episode_callback import EpisodeCallback, EpisodeCollector
 class SampleLog(EpisodeCallback):
     """Writes texts of every rollout to a JSON-lines file.
 
-    A line holds `timesteps`, `prompt`, `text`, `score`, `scores`, `token_ids` and `rewards`.
+    A line holds `timesteps`, `prompt`, `text`, `score`, `scores`, `token_ids` and `rewards`. Of
+    several processes the first writes its own.
 
         model.learn(100_000, callback=SampleLog("samples.jsonl"))
 
@@ -31,6 +33,8 @@ class SampleLog(EpisodeCallback):
         self._samples = samples
 
     def _on_rollout_end(self) -> None:
+        if not processes_of(self.model).is_first:
+            return
         with self._path.open("a", encoding="utf-8", newline="\n") as file:
             for episode in self.episodes[: self._samples]:
                 file.write(json.dumps(self._record(episode), ensure_ascii=False) + "\n")

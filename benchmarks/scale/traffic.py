@@ -34,6 +34,8 @@ DOUBLE = 8
 """Bytes of a number by which processes tell each other how much they have."""
 COUNTED = 6
 """Such numbers of each process and mini-batch."""
+EXPLAINED = 6
+"""Such numbers of each process of which the explained variance is made."""
 
 
 def all_reduce(size: float, processes: int) -> float:
@@ -120,18 +122,17 @@ def _figures(load: Load, processes: int) -> tuple[float, float]:
         return 0.0, 0.0
     episode = {"r": 1.5, "l": load.new, "t": 1.234567}
     ended = {name: np.zeros(load.rows) for name in ("score", "entropy", "length")}
-    of_tokens = np.zeros(load.written, np.float32)
     lately = [dict(episode) for _ in range(min(EPISODES_LOGGED, load.rows * 10))]
     once = [
         ("ends a rollout", (load.written, True)),
         (", ".join(ended), ended),
         ("logs its last episodes", (lately, [])),
-        ("values, returns", {"values": of_tokens, "returns": of_tokens.copy()}),
     ]
     figures = all_reduce(FLOAT * FIGURES, processes)
     counts = all_reduce(DOUBLE * processes * COUNTED, processes)
-    tokens = all_reduce(DOUBLE * processes, processes)
-    sent = sum(gather(value, processes) for value in once) + tokens
+    # Tokens of an iteration, and what the explained variance is made of.
+    numbers = [all_reduce(DOUBLE * processes * some, processes) for some in (1, EXPLAINED)]
+    sent = sum(gather(value, processes) for value in once) + sum(numbers)
     sent += load.steps * (figures + counts)
     # A gather is two: how long, and what. A sum has two rounds.
-    return sent, 2 * len(once) + 2 + load.steps * 4
+    return sent, 2 * len(once) + 2 * len(numbers) + load.steps * 4

@@ -391,9 +391,7 @@ def test_a_callback_stops_training(make, settings):
         model.learn(1_000, callback=[collector, told[-1]])
         stopped = model.num_timesteps
     assert_same(told[0].steps, told[1].steps)
-    assert model._last_obs is None  # the environment is elsewhere by now
-    with pytest.raises(RuntimeError, match="ahead of its rewards"):
-        model.env.venv.state()
+    assert model._last_episode_starts.all()  # the environment was elsewhere, and began anew
     again = Told()
     model.learn(64, callback=[collector, again], reset_num_timesteps=False)
     assert model.num_timesteps >= stopped + 64
@@ -402,11 +400,31 @@ def test_a_callback_stops_training(make, settings):
         assert episode.score == pytest.approx(sum(episode.rewards), abs=1e-5)
 
 
+@pytest.mark.parametrize("settings", [{}, {"n_episodes": 6}], ids=str)
+def test_what_a_callback_stopped_goes_on_from_a_checkpoint(make, tmp_path, settings):
+    told = []
+    for again in (False, True):
+        model, collector = make(Elsewhere(slowest=0.02), **settings), EpisodeCollector()
+        if again:
+            model.set_logger(Logger(None, []))
+            load_checkpoint(model, tmp_path, {"collector": collector})
+        else:
+            model.learn(1_000, callback=[collector, Told(stop_after=5)])
+            save_checkpoint(model, tmp_path, {"collector": collector})
+        told.append(Told())
+        model.learn(128, callback=[collector, told[-1]], reset_num_timesteps=False)
+        for episode in collector.episodes:
+            assert len(episode.rewards) == len(episode.token_ids) <= 6
+    assert_same(told[0].rollouts, told[1].rollouts)
+
+
 def test_other_actions_than_those_that_were_taken(make):
     env = make(Elsewhere()).env
     env.reset()
     bridge = env.venv
     bridge.advance(np.full(N_ENVS, 3))
+    with pytest.raises(RuntimeError, match="ahead of its rewards"):
+        bridge.state()
     with pytest.raises(RuntimeError, match="has run ahead with actions"):
         env.step(np.full(N_ENVS, 4))
     env.step(np.full(N_ENVS, 3))

@@ -13,10 +13,14 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from stable_baselines3.common.callbacks import BaseCallback
 
+from agents.checkpointing.checkpoints import Checkpoints, tokens_of
 from agents.cli import main
+from agents.config import RunConfig
 from agents.judging.intervals import Estimate
 from agents.run_directory import RunDirectory
+from agents.train import train
 from textgym.tokenizer import Tokenizer
 
 SMALL = [
@@ -484,3 +488,48 @@ def test_unknown_and_ill_typed_options_are_refused(
     assert status in (1, 2)
     assert message in " ".join(capsys.readouterr().err.split())
     assert not list(tmp_path.iterdir())
+
+
+ELSEWHERE = """
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+class Elsewhere:
+    text_only = True
+    pool = ThreadPoolExecutor(2)
+
+    def submit(self, samples):
+        return self.pool.submit(self.score, samples)
+
+    def score(self, samples):
+        time.sleep(0.003)
+        return [len(sample.text) / 10 for sample in samples]
+"""
+
+
+class Stops(BaseCallback):
+    """Stops a training in the middle of a rollout."""
+
+    def _on_step(self) -> bool:
+        return self.n_calls < 11
+
+
+def test_a_run_that_a_callback_stops_ends_well(
+    tmp_path: Path, model_dir: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its texts are ahead of their rewards, and given up; it can go on all the same."""
+    (tmp_path / "elsewhere.py").write_text(ELSEWHERE)
+    monkeypatch.syspath_prepend(tmp_path)
+    config = RunConfig(
+        output=tmp_path / "run", model=model_dir, reward="elsewhere:Elsewhere", n_envs=8,
+        total_timesteps=192, n_steps=8, max_new_tokens=8, eval_prompts=4, device="cpu", quiet=True,
+    )  # fmt: skip
+    run = RunDirectory(train(config, callbacks=[Stops()]))
+    latest = Checkpoints(run.checkpoints).latest
+    assert latest is not None
+    assert tokens_of(latest) == 88
+    assert json.loads(run.result.read_text())["timesteps"] == 88
+    assert (run.model / "model.safetensors").is_file()
+    assert (run.path / "report.html").is_file()
+    train(config, resume=True)
+    assert progress(run.path)[-1]["time/total_timesteps"] == "216"

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agents import weights
 from agents.checkpointing.tree import DATA, TENSORS, load_tree, save_tree
 
 KEYS = st.text(max_size=4) | st.integers() | st.booleans()
@@ -75,6 +76,24 @@ def test_no_file_can_run_code(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == [DATA, TENSORS]
     strict = json.loads((tmp_path / DATA).read_text(), parse_constant=pytest.fail)
     assert strict == {"weights": {"$tensor": "0"}}
+
+
+def test_what_is_large_is_written_from_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, save = {}, weights.save_file
+    monkeypatch.setattr(
+        weights, "save_file", lambda tensors, *rest: given.update(tensors) or save(tensors, *rest)
+    )
+    tensor, array = torch.randn(4, 5), np.arange(6.0)
+    save_tree({"tensor": tensor, "array": array, "again": tensor, "part": tensor[1:]}, tmp_path)
+    places = [each.data_ptr() for each in given.values()]
+    assert places[:2] == [tensor.data_ptr(), array.ctypes.data]
+    assert len(set(places)) == 4  # the format knows no memory that is shared
+    loaded = load_tree(tmp_path)
+    assert torch.equal(loaded["again"], tensor)
+    assert torch.equal(loaded["part"], tensor[1:])
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
 def test_what_cannot_be_saved_is_named(tmp_path: Path) -> None:

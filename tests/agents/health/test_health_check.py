@@ -21,8 +21,8 @@ from agents.health.check import HealthWarning
 from agents.sampling import Sampling
 
 
-def episode(score=0.0, prompt="", tokens=4, **facts):
-    return Episode(prompt, "text", [1] * tokens, [0.0] * tokens, {}, score, **facts)
+def outcome(score=0.0, prompt="", tokens=4, **facts):
+    return Episode(prompt, "text", [1] * tokens, [0.0] * tokens, {}, score, **facts).outcome
 
 
 @pytest.fixture
@@ -218,30 +218,30 @@ def test_a_kl_that_chance_does_not_make():
 
 
 def test_budgets_that_are_used_up():
-    cut = [episode(truncated=True)] * 3
+    cut = [outcome(truncated=True)] * 3
     assert "budget" in symptoms.all_cut(cut, None)
-    assert symptoms.all_cut([*cut, episode()], None) is None
-    ended = [episode(tokens=4)] * 3
+    assert symptoms.all_cut([*cut, outcome()], None) is None
+    ended = [outcome(tokens=4)] * 3
     assert symptoms.all_cut(ended, 4) is None  # nobody says that these are wrong
-    wrong = [episode(tokens=4, success=False)] * 3
+    wrong = [outcome(tokens=4, success=False)] * 3
     assert "none succeeds" in symptoms.all_cut(wrong, 4)
     assert symptoms.all_cut(wrong, 5) is None
     assert symptoms.all_cut(wrong, None) is None
-    assert symptoms.all_cut([*wrong, episode(tokens=4, success=True)], 4) is None
+    assert symptoms.all_cut([*wrong, outcome(tokens=4, success=True)], 4) is None
 
 
 def test_scores_that_are_the_same():
-    assert "+0.250" in symptoms.same_scores([episode(0.25)] * 4)
-    assert symptoms.same_scores([episode(0.25), episode(0.5)]) is None
-    assert symptoms.same_scores([episode(1.0, success=True)] * 4) is None
+    assert "+0.250" in symptoms.same_scores([outcome(0.25)] * 4)
+    assert symptoms.same_scores([outcome(0.25), outcome(0.5)]) is None
+    assert symptoms.same_scores([outcome(1.0, success=True)] * 4) is None
 
 
 def test_groups_of_which_each_scores_the_same():
-    easy, hard = [episode(1.0, "easy")] * 4, [episode(0.0, "hard")] * 4
+    easy, hard = [outcome(1.0, "easy")] * 4, [outcome(0.0, "hard")] * 4
     assert "2 groups" in symptoms.same_in_groups(easy + hard)
-    assert symptoms.same_in_groups([*easy, *hard, episode(1.0, "hard")]) is None
+    assert symptoms.same_in_groups([*easy, *hard, outcome(1.0, "hard")]) is None
     assert symptoms.same_in_groups(easy) is None  # `same_scores` says so
-    assert symptoms.same_in_groups([episode(0.0, "a"), episode(1.0, "b")]) is None
+    assert symptoms.same_in_groups([outcome(0.0, "a"), outcome(1.0, "b")]) is None
 
 
 def test_updates():
@@ -256,12 +256,12 @@ def test_updates():
 
 
 def test_a_training_that_made_it_worse():
-    before = [episode(score) for score in (0.1, 0.5, 0.9, 0.3)]
-    worse = [episode(score) for score in (0.0, 0.3, 0.8, 0.1)]  # by 0.15 +- 0.09
+    before = [outcome(score) for score in (0.1, 0.5, 0.9, 0.3)]
+    worse = [outcome(score) for score in (0.0, 0.3, 0.8, 0.1)]  # by 0.15 +- 0.09
     told = symptoms.worse_than_before(before, worse, 0.01)
     assert "(-0.150, 95% interval -0.242 to -0.058)" in told
     assert "--learning-rate (it was 0.01)" in told
     assert symptoms.worse_than_before(worse, before, 0.01) is None
     # Far lower on the whole, and yet it may be chance.
-    assert symptoms.worse_than_before(before, [episode(1.0)] + [episode(-1.0)] * 3, 0.01) is None
+    assert symptoms.worse_than_before(before, [outcome(1.0)] + [outcome(-1.0)] * 3, 0.01) is None
     assert symptoms.worse_than_before(before[:1], worse[:1], 0.01) is None  # no interval
