@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import socket
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -16,7 +17,12 @@ _PATIENCE = 5.0
 """Seconds in which an address must answer. Ray itself asks for minutes, and then ends the
 program."""
 
+_SILENCE = 10.0
+"""Seconds for which a Ray that was there may be silent: its head may be begun anew."""
+
 _AUTO = "auto"
+
+_CLIENT = "ray://"
 
 _CLIENT_PORT = 10001
 
@@ -41,6 +47,10 @@ _TOKEN = (
 # Ray tells a terminal of every worker that dies, in ten lines; who gave it work says so in one.
 # This is read when Ray is imported.
 os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "A worker died or was killed")
+
+
+class ClusterGone(ConnectionError):  # noqa: N818  # says what is wrong
+    """A Ray that was there is no longer."""
 
 
 @contextmanager
@@ -96,6 +106,63 @@ def connected(
         ray.shutdown()
 
 
+def described(address: str | None) -> str:
+    """The Ray that this process is connected to, in a line: where it is, and how large.
+
+    Args:
+        address: As it was given to `connected`.
+    """
+    there = machines()
+    sums = sizes(*(sum(has.get(what, 0.0) for has in there) for what in ("CPU", "GPU")))
+    several = f" on {len(there)} machines" if len(there) > 1 else ""
+    return f"Ray at {_place(address)}, {', '.join(sums)}{several}"
+
+
+def machines() -> list[dict[str, float]]:
+    """What each machine has that is part now of the Ray that this process is connected to."""
+    import ray
+
+    cluster: Any = ray
+    return [node["Resources"] for node in cluster.nodes() if node["Alive"]]
+
+
+def sizes(cpus: float, gpus: float) -> list[str]:
+    """CPUs and GPUs in words."""
+    return [f"{n:g} {what}{'s' * (n != 1)}" for n, what in ((cpus, "CPU"), (gpus, "GPU"))]
+
+
+def check_alive(address: str | None) -> None:
+    """Raise if the Ray is gone that this process is connected to.
+
+    To be called before Ray is asked for what its head knows: Ray would wait for a minute for one
+    that is gone, and then end the program.
+
+    Args:
+        address: As it was given to `connected`.
+
+    Raises:
+        ClusterGone: If nothing has answered there for a while.
+    """
+    place = _place(address)
+    until = time.monotonic() + _SILENCE
+    while True:
+        try:
+            if _is_ray(place):
+                return
+        except OSError:
+            pass
+        if time.monotonic() > until:
+            raise gone(address)
+        time.sleep(0.5)
+
+
+def gone(address: str | None) -> ClusterGone:
+    """The error that says so, by the address that was given to `connected`."""
+    if address is None:
+        return ClusterGone("the Ray that was started here is gone")
+    return ClusterGone(f"the cluster at {_place(address)} is gone")
+
+
 def check_machines(packages: Sequence[str] = ("textgym", "agents")) -> None:
     """Raise if a machine of the Ray that this process is connected to lacks what work needs.
 
@@ -144,17 +211,32 @@ def _check_answers(address: str) -> None:
     """Raise a ConnectionError unless a Ray may be at an address that names a machine."""
     if address == _AUTO:  # of which Ray itself knows at once
         return
-    host, port = _parsed(address)
     try:
-        with socket.create_connection((host, port), timeout=_PATIENCE) as connection:
-            if "RAY_USE_TLS" in os.environ:
-                return
-            connection.sendall(_GREETING)
-            answer = connection.recv(len(_GREETING))
+        is_ray = _is_ray(address)
     except OSError as error:
         raise ConnectionError(f"nothing answers at {address} ({error}). {_CURE}") from error
-    if answer[3:4] != bytes([_SETTINGS]):
+    if not is_ray:
         raise ConnectionError(f"what answers at {address} is no Ray. {_CURE}")
+
+
+def _is_ray(address: str) -> bool:
+    """Whether what answers at an address may be a Ray; raise an OSError if nothing does."""
+    with socket.create_connection(_parsed(address), timeout=_PATIENCE) as connection:
+        if "RAY_USE_TLS" in os.environ:
+            return True
+        connection.sendall(_GREETING)
+        answer = connection.recv(len(_GREETING))
+    return answer[3:4] == bytes([_SETTINGS])
+
+
+def _place(address: str | None) -> str:
+    """Where the head is of the Ray that this process is connected to."""
+    import ray
+
+    if address is not None and address.startswith(_CLIENT):
+        return address
+    place: str = ray.get_runtime_context().gcs_address
+    return place
 
 
 def _parsed(address: str) -> tuple[str, int]:

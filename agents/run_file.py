@@ -19,6 +19,7 @@ from agents.config import RunConfig
 from agents.typed import is_list, typed
 from textgym.files import durable_write
 from textgym.registry import did_you_mean
+from textgym.shell import program
 
 Config = TypeVar("Config")
 """A dataclass of settings, as a command takes them."""
@@ -86,16 +87,19 @@ def load_config(path: Path) -> RunConfig: ...
 
 
 @overload
-def load_config(path: Path, kind: type[Config], command: str) -> Config: ...
+def load_config(path: Path, kind: type[Config], command: str, given: str = "") -> Config: ...
 
 
-def load_config(path: Path, kind: type[Any] = RunConfig, command: str = "train") -> Any:
+def load_config(
+    path: Path, kind: type[Any] = RunConfig, command: str = "train", given: str = ""
+) -> Any:
     """Read a run file; settings that it does not name have their defaults.
 
     Args:
         path: The file.
         kind: The dataclass of the settings.
         command: Whose run it is to be.
+        given: The option by which a person named it, and with which its own command takes it.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -105,8 +109,9 @@ def load_config(path: Path, kind: type[Any] = RunConfig, command: str = "train")
     values = read_settings(path)
     found = values.pop("command", "train")
     if found != command:
+        cure = f" Give it to that one: {program()} {found} {given}" if given else ""
         raise ValueError(
-            f"{path} is the run file of textgym {found}, and textgym {command} was asked for."
+            f"{path} is the run file of textgym {found}, and textgym {command} was asked for.{cure}"
         )
     try:
         return as_config(kind, values)

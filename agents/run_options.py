@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, make_dataclass, replace
 from itertools import pairwise
@@ -60,10 +61,12 @@ def run_options(
     if resumed is not None:
         directory = RunDirectory(Path(resumed))
         check_resumable(directory)
-        settings: Any = load_config(directory.config, kind, command)
+        given = f"--resume {shlex.quote(resumed)}"
+        settings: Any = load_config(directory.config, kind, command, given)
         default = replace(settings, output=directory.path)
     elif config_file is not None:
-        default = load_config(Path(config_file), kind, command)
+        given = f"--config {shlex.quote(config_file)}"
+        default = load_config(Path(config_file), kind, command, given)
     groups = [*option_groups(Beginning), *option_groups(kind)]
     options = make_dataclass(
         kind.__name__,
@@ -93,6 +96,13 @@ def run_options(
             "change others, start a new run with --config and --model."
         )
     return config, resumed is not None
+
+
+def given_options(arguments: Sequence[str]) -> set[str]:
+    """The settings that are typed as options, by name: `--no-prune` is `prune`."""
+    options = [each.partition("=")[0][2:] for each in arguments if each.startswith("--")]
+    names = {option.replace("-", "_") for option in options}
+    return names | {name.removeprefix("no_") for name in names}
 
 
 def _filled(group: type[Any], default: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from itertools import product
@@ -109,6 +109,18 @@ class TuneConfig(RunConfig):
             foreign = foreign_to(drawn.get("algo", self.algo))
             found[tuple((name, text) for name, text in drawn.items() if name not in foreign)] = None
         return [dict(each) for each in found] if len(found) <= self.trials else None
+
+    def check_not_given(self, names: Collection[str]) -> None:
+        """Raise if a setting is searched for which a person has typed a value, too.
+
+        Args:
+            names: The settings that were typed. Those of a run file are a beginning, and a search
+                comes over them.
+        """
+        for dimension in self.space:
+            if dimension.name in names:
+                option = dimension.name.replace("_", "-")
+                raise ValueError(f"{dimension.name} is searched; leave out --{option}.")
 
     @property
     def look_every(self) -> int:

@@ -15,6 +15,9 @@ from agents.tuning.view import value_in_words
 _NONE = "–"  # noqa: RUF001  # a dash, as the pages of runs have it
 """Where there is nothing to show."""
 
+_MOST_SHOWN = 40
+"""Letters of a setting that are shown beside a point."""
+
 
 def sweep_page(
     config: TuneConfig, name: str, records: Sequence[Record], importances: Mapping[str, float]
@@ -67,6 +70,7 @@ def _charts(
     config: TuneConfig, records: Sequence[Record], best: Record | None
 ) -> Iterator[dict[str, Any]]:
     scored = [record for record in records if _has_score(record)]
+    scores = _around([score_of(record) for record in scored])
     yield {
         "id": "chart-trials",
         "title": "Score by trial",
@@ -75,23 +79,31 @@ def _charts(
         "lines": [_best_so_far(scored)],
         "log": False,
         "order": [],
+        "x_range": [-0.5, scored[-1].number + 0.5],
+        "whole_steps": True,
+        "y_range": scores,
     }
     yield {
         "id": "chart-course",
         "title": "Score in the course of a trial",
-        "note": "by tokens of training; the best trial is in colour",
+        "note": "by tokens of training"
+        + ("" if best is None else f"; the coloured line is trial {best.number}, the best"),
         "points": [],
         "lines": [
             {
                 "x": [look * config.look_every for look in record.looks],
                 "y": list(record.looks.values()),
                 "name": f"trial {record.number}",
+                "settings": _settings(record),
                 "is_best": record is best,
             }
             for record in sorted(scored, key=lambda each: each is best)  # drawn last, above all
         ],
         "log": False,
         "order": [],
+        "x_range": None,
+        "whole_steps": False,
+        "y_range": _around([y for record in scored for y in record.looks.values()]),
     }
     for dimension in config.space:
         taken = [record for record in scored if dimension.name in record.values]
@@ -107,6 +119,9 @@ def _charts(
                 "lines": [],
                 "log": isinstance(dimension, Range) and dimension.log,
                 "order": [] if isinstance(dimension, Range) else _places(dimension),
+                "x_range": _searched(dimension),
+                "whole_steps": all(isinstance(end, int) for end in dimension.ends),
+                "y_range": scores,
             }
 
 
@@ -115,7 +130,37 @@ def _is_number(dimension: Dimension) -> bool:
 
 
 def _of_part(taken: Sequence[Record], scored: Sequence[Record]) -> str:
-    return "" if len(taken) == len(scored) else f", in the {len(taken)} trials that take it"
+    return "" if len(taken) == len(scored) else f", in the {_counted(taken)} it"
+
+
+def _counted(taken: Sequence[Record]) -> str:
+    return "one trial that takes" if len(taken) == 1 else f"{len(taken)} trials that take"
+
+
+def _searched(dimension: Dimension) -> list[float] | None:
+    """The ends of an axis on which all that is searched has a place, however little was tried."""
+    if isinstance(dimension, Choice):
+        return [-0.5, len(dimension.ends) - 0.5]
+    low, high = dimension.ends
+    return _around([math.log10(low), math.log10(high)] if dimension.log else [low, high])
+
+
+def _around(values: Sequence[float]) -> list[float] | None:
+    """The ends of an axis on which all values have a place, one alone, too; None for no values."""
+    if not values:
+        return None
+    low, high = min(values), max(values)
+    beside = 0.08 * (high - low) or 0.1 * abs(high) or 0.1
+    return [low - beside, high + beside]
+
+
+def _settings(record: Record) -> list[str]:
+    """What a trial drew, a line a setting."""
+    return [f"{name} {_shortened(value_in_words(value))}" for name, value in record.values.items()]
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
 
 
 def _point(record: Record, x: Any) -> dict[str, Any]:
@@ -125,6 +170,7 @@ def _point(record: Record, x: Any) -> dict[str, Any]:
         "x": x,
         "y": score_of(record),
         "name": f"trial {record.number}",
+        "settings": _settings(record),
         "whole": state == "done",
     }
 
@@ -148,6 +194,7 @@ def _best_so_far(records: Sequence[Record]) -> dict[str, Any]:
         "x": [record.number for record in records],
         "y": so_far,
         "name": "best so far",
+        "settings": [],
         "is_best": False,
     }
 

@@ -126,6 +126,10 @@ def _parse(text: str) -> Dimension:
     kind, *ends = values.split(":")
     if kind in _KINDS:
         return _range(text, name, kind, ends)
+    if _is_bare_range(name, values):
+        kinds = ("float", "log") if _is_fractional(name) else ("int",)
+        meant = " or ".join(f"{name}={kind}:{values}" for kind in kinds)
+        raise ValueError(f"--search {text!r}: a range names its kind; did you mean {meant}?")
     texts = tuple(_split(values))
     if len(set(texts)) < max(len(texts), 2):
         raise ValueError(
@@ -161,6 +165,14 @@ def _split(values: str) -> list[str]:
 @cache
 def _hints() -> dict[str, Any]:
     return get_type_hints(RunConfig)
+
+
+def _is_bare_range(name: str, values: str) -> bool:
+    """Whether values are two numbers with a colon, for a setting that is a number."""
+    hint = _hints()[name]
+    is_number = any(kind in (hint, *get_args(hint)) for kind in (int, float))
+    ends = values.split(":")
+    return is_number and len(ends) == 2 and all(map(_number_or_flag, ends))
 
 
 def _is_fractional(name: str) -> bool:

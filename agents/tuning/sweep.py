@@ -16,25 +16,22 @@ from rich.console import Console
 
 from agents.interrupts import Stopped, interrupts
 from agents.pipeline import check_train
-from agents.ray_cluster import connected
+from agents.ray_cluster import ClusterGone, connected, described
 from agents.run_directory import RunDirectory
 from agents.run_file import FREE_TO_CHANGE, load_config, save_config
 from agents.run_lock import run_lock, this_process
 from agents.tuning.board import Report
 from agents.tuning.config import TuneConfig
-from agents.tuning.placement import LOST, Placement
+from agents.tuning.placement import BOARD_LOST, LOST, Placement
 from agents.tuning.results import say_results, trial_name, write_page, write_rows
-from agents.tuning.study import Record, Study
+from agents.tuning.study import Study
 from agents.tuning.trial import ENDS_SWEEP, Assignment, Outcome
-from agents.tuning.view import Progress, SweepView
+from agents.tuning.view import Progress, SweepView, has_ended
 from agents.wording import say
 from textgym.shell import program
 
 _WAITS = "waits"
 """The state of a trial of which nothing has been heard yet."""
-
-_PATIENCE = 0.25
-"""Seconds that the driver waits for reports before it looks at all else."""
 
 
 def tune(config: TuneConfig, console: Console | None = None, *, resume: bool = False) -> Path:
@@ -54,10 +51,11 @@ def tune(config: TuneConfig, console: Console | None = None, *, resume: bool = F
             checkpoints, and those that have ended are not run again.
 
     Raises:
+        ClusterGone: If there is no Ray any more; trials that have not ended are cut.
         ConnectionError: If there is no Ray at `config.address`.
         FileExistsError: If the directory holds a sweep already, and `resume` is not set.
         FileNotFoundError: If `resume` is set and there is no sweep.
-        KeyboardInterrupt: Ctrl-C, after all trials have saved.
+        KeyboardInterrupt: Ctrl-C that cut trials, after all of them have saved.
         UnfitMachine: If a machine of the cluster does not see the directory, or has no GPU that
             torch can use, and trials want one.
         UnknownMetric: If the metric is not among what trials log.
@@ -72,11 +70,21 @@ def tune(config: TuneConfig, console: Console | None = None, *, resume: bool = F
     else:
         run.check_new("tune")
         _check_trials(config)
-    with connected(config.address, wanted_by=f"{program()} tune"):
+    if resume and _is_over(config, run, console):
+        return run.path
+    chat = Console(quiet=True) if config.quiet else console
+    view = SweepView(chat, [each.name for each in config.space], config.total_timesteps)
+    what = "Stopping: trials end their update and save"
+    # To the end of Ray's: who presses Ctrl-C when all is written has cut nothing.
+    with interrupts(what, view.tell) as interrupted, connected(config.address, wanted_by="a sweep"):
         placement = Placement(config)
+        if config.address is not None:
+            say(chat, described(config.address))
         with run_lock(run.path):  # which makes the directory: not before there is room for trials
             save_config(config, run.config, "tune")
-            _Sweep(config, run.path, placement, console).run()
+            is_over = _Sweep(config, run.path, placement, console, view).run(interrupted)
+    if interrupted and not is_over:
+        raise Stopped
     return run.path
 
 
@@ -97,6 +105,26 @@ def _check_same(config: TuneConfig, run: RunDirectory) -> None:
         )
 
 
+def _is_over(config: TuneConfig, run: RunDirectory, console: Console) -> bool:
+    """Whether a sweep has nothing left to do; if so, it is said, with what came of it."""
+    with run_lock(run.path):
+        study = Study(config, run.path)
+        if study.unfinished or study.left:
+            return False
+        more = "--trials N tries more" if config.grid is None else "all combinations are tried"
+        say(console, f"Nothing is left to do; {more}.")
+        _write_results(config, run.path, study)
+        say_results(config, run.path, study.records, study.importances(), console)
+    return True
+
+
+def _write_results(config: TuneConfig, directory: Path, study: Study) -> None:
+    """Write what a sweep leaves of which no trial runs."""
+    records = study.records
+    write_rows(config, directory, records, ())
+    write_page(config, directory, records, study.importances())
+
+
 def _check_trials(config: TuneConfig) -> None:
     """Raise if trials could not begin: for want of a task, a reward or texts."""
     checked = []
@@ -114,11 +142,17 @@ class _Sweep:
         config: The settings.
         directory: Where it is.
         placement: Where its trials run.
-        console: Where it is shown.
+        console: Where its results are shown.
+        view: Shows its course.
     """
 
     def __init__(
-        self, config: TuneConfig, directory: Path, placement: Placement, console: Console
+        self,
+        config: TuneConfig,
+        directory: Path,
+        placement: Placement,
+        console: Console,
+        view: SweepView,
     ) -> None:
         self._config = config
         self._directory = directory
@@ -129,51 +163,83 @@ class _Sweep:
         self._running: dict[Any, Assignment] = {}
         self._progress: dict[int, Progress] = {}
         self._deaths: dict[int, int] = {}
-        chat = Console(quiet=True) if config.quiet else console
-        names = [dimension.name for dimension in config.space]
-        trials = self._study.left + len(self._study.records)
-        self._view = SweepView(chat, names, config.total_timesteps, trials)
+        self._view = view
+        self._trials = self._study.left + len(self._study.records)
         self._broken: BaseException | None = None
         self._has_room = True
         self._stopping = False
 
-    def run(self) -> None:
-        """Run all trials that have not ended; then say which was best."""
-        what = "Stopping: trials end their update and save"
-        with self._view, interrupts(what, self._view.tell) as interrupted:
-            while True:
-                if interrupted or self._broken is not None:
-                    self._stop()
-                self._look_for_room()
-                self._give_out()
-                self._view.show(self._study.records, self._progress)
-                if not self._running:
-                    break
-                # A board that begins anew must hear it, too: it is said every time.
-                taken = self._placement.board.take.remote(_PATIENCE, stopping=self._stopping)
-                for report in ray.get(taken):
-                    self._hear(report)
-                refs = list(self._running)
-                ended, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
-                for ref in ended:
-                    self._land(ref)
-        records = self._study.records
-        self._write_rows()
-        write_page(self._config, self._directory, records, self._study.importances())
+    def run(self, interrupted: Sequence[int]) -> bool:
+        """Run all trials that have not ended; then say which was best.
+
+        Args:
+            interrupted: Is filled when trials shall save and stop.
+
+        Returns:
+            Whether nothing is left to do.
+        """
+        self._introduce()
+        with self._view:
+            try:
+                self._drive(interrupted)
+            except ClusterGone as error:
+                self._running.clear()
+                self._broken = ClusterGone(f"{error}; {self._how_to_go_on}")
+                self._broken.__cause__ = error.__cause__
+        _write_results(self._config, self._directory, self._study)
         if self._broken is not None:
             raise self._broken
-        self._say_results(records)
-        if interrupted:
-            raise Stopped
+        return self._say_results()
 
-    def _say_results(self, records: Sequence[Record]) -> None:
-        say_results(
-            self._config, self._directory, records, self._study.importances(), self._console
+    def _introduce(self) -> None:
+        config = self._config
+        ended = sum(map(has_ended, self._study.records))
+        over = f", {ended} of them over" if ended else ""
+        has_one_length = all(each.name != "total_timesteps" for each in config.space)
+        length = f" of {config.total_timesteps:,} tokens" if has_one_length else ""
+        trials = f"{self._trials} trial{'s' * (self._trials != 1)}{length}{over}"
+        self._view.introduce(
+            f"{trials}, {self._placement.at_once} at a time. Writing to", str(self._directory)
         )
-        cut, left = len(self._study.unfinished), self._study.left
+
+    def _drive(self, interrupted: Sequence[int]) -> None:
+        """Give trials out, hear them and take what comes of them, until none runs."""
+        while True:
+            if interrupted or self._broken is not None:
+                self._stop()
+            self._placement.look()
+            self._look_for_room()
+            self._give_out()
+            self._view.show(self._study.records, self._progress, self._trials)
+            if not self._running:
+                return
+            # A board that begins anew must hear it, too: it is said every time.
+            for report in self._placement.reports(stopping=self._stopping):
+                self._hear(report)
+            for ref in self._placement.ended(self._running):
+                self._land(ref)
+
+    def _say_results(self) -> bool:
+        """Say what came of it; returns whether nothing is left to do."""
+        study = self._study
+        say_results(
+            self._config, self._directory, study.records, study.importances(), self._console
+        )
+        cut, left = len(study.unfinished), study.left
         if cut or left:
-            again = f"{program()} tune --resume {shlex.quote(str(self._directory))}"
-            say(self._console, f"Trials cut: {cut}, not begun: {left}. Go on:", whole=again)
+            say(self._console, f"Trials cut: {cut}, not begun: {left}. Go on:", whole=self._again)
+        return not (cut or left)
+
+    @property
+    def _again(self) -> str:
+        return f"{program()} tune --resume {shlex.quote(str(self._directory))}"
+
+    @property
+    def _how_to_go_on(self) -> str:
+        if self._config.address is None:
+            return f"go on with: {self._again}"
+        elsewhere = "another --address (None for this machine)"
+        return f"when it is back, or with {elsewhere}, go on with: {self._again}"
 
     def _stop(self) -> None:
         if not self._stopping:
@@ -236,7 +302,7 @@ class _Sweep:
         if report.score is not None:
             prune = self._study.hear(report)
             self._view.score(number, report.timesteps, totals[number], report.score)
-            self._placement.board.answer.remote(number, "prune" if prune else "go on")
+            self._placement.answer(number, "prune" if prune else "go on")
 
     def _land(self, ref: Any) -> None:
         """Take the outcome of a trial, or try it again."""
@@ -249,6 +315,9 @@ class _Sweep:
         except TaskCancelledError:  # has not ended: --resume takes it up
             self._progress.pop(number)
         except RayTaskError as error:
+            if isinstance(error.cause, BOARD_LOST):
+                self._lost(assignment, error.cause)
+                return
             if isinstance(error.cause, ENDS_SWEEP):
                 self._broken = error.cause
                 self._progress.pop(number, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import difflib
 import json
 import math
 import os
@@ -27,7 +28,6 @@ from agents.tuning.board import Report, Verdict
 from agents.validation import VALIDATION_TIMESTEPS
 from agents.watching.tap import Tap
 from textgym import RewardError
-from textgym.registry import did_you_mean
 
 MENDABLE = (ValueError, TypeError, OSError, FloatingPointError, ModuleNotFoundError, RewardError)
 """What is raised where a person can mend it: to try again would end the same way."""
@@ -38,8 +38,9 @@ _ALL_BY = 3
 _LATER = ("train/", "validation/")
 """Columns that come later, when a first update has been made, or validation prompts looked at."""
 
-_PATIENCE = 20.0
-"""Seconds in which a killed worker gives up its run."""
+_PATIENCE = 90.0
+"""Seconds in which a killed worker gives up its run: one whose cluster lost its head lives on for
+another minute, in which the sweep may go on elsewhere."""
 
 
 class UnfitMachine(OSError):  # noqa: N818  # says what is wrong
@@ -218,13 +219,17 @@ class Reporter(BaseCallback):
         prefix = metric.partition("/")[0] + "/"
         may_come = prefix in _LATER and not any(name.startswith(prefix) for name in heard)
         if self._rows >= _ALL_BY and metric not in heard and not may_come:
-            raise unknown_metric(metric, heard)
+            raise unknown_metric(metric, heard, self._assignment.run.progress)
 
 
-def unknown_metric(metric: str, logged: Collection[str]) -> UnknownMetric:
-    """The error about a metric that is not among the columns that are logged."""
-    meant = did_you_mean(metric, logged)
-    return UnknownMetric(f"metric={metric!r}: trials log no such column of progress.csv; {meant}.")
+def unknown_metric(metric: str, logged: Collection[str], progress: Path) -> UnknownMetric:
+    """The error about a metric that is not among the columns that are logged in a file."""
+    near = difflib.get_close_matches(metric, logged)
+    meant = f"Did you mean {' or '.join(near)}? " if near else ""
+    return UnknownMetric(
+        f"metric={metric!r}: trials log no such column of progress.csv. {meant}All are in the "
+        f"first line of {progress}"
+    )
 
 
 def _settle(assignment: Assignment) -> None:
@@ -255,7 +260,7 @@ def _measured(assignment: Assignment, state: Literal["done", "pruned", "stopped"
     if state == "done" and not scores:
         columns = {column for row in rows for column in row}
         if assignment.metric not in columns:
-            raise unknown_metric(assignment.metric, columns)
+            raise unknown_metric(assignment.metric, columns, run.progress)
         message = f"{assignment.metric} was never a number, by {run.progress}."
         return Outcome("failed", None, timesteps, message=message)
     judged = json.loads(run.result.read_text(encoding="utf-8")) if state == "done" else {}

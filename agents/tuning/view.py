@@ -46,15 +46,14 @@ class SweepView:
         console: Where.
         names: What is searched.
         total: Tokens of a trial.
-        trials: How many there will be.
     """
 
-    def __init__(self, console: Console, names: Sequence[str], total: int, trials: int) -> None:
+    def __init__(self, console: Console, names: Sequence[str], total: int) -> None:
         self._console = console
         self._names = names
         self._total = total
-        self._trials = trials
         self._note = ""
+        self._is_over = False
         self._live: Live | None = None
         if console.is_terminal and not console.is_dumb_terminal and not console.quiet:
             self._live = Live(console=console, refresh_per_second=4, transient=True)
@@ -70,12 +69,19 @@ class SweepView:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._is_over = True
         if self._live is not None:
             self._live.stop()
 
+    def introduce(self, text: str, whole: str) -> None:
+        """Say what begins, and where, a path."""
+        say(self._console, text, whole=whole)
+
     def tell(self, message: str) -> None:
-        """Say something at once; signal handlers may do so."""
-        if self._live is None:
+        """Say at once what is done about trials, unless all have ended; signal handlers may."""
+        if self._is_over:
+            return
+        if self._live is None or not self._live.is_started:
             to_standard_error(message)
         else:
             self._note = message
@@ -87,14 +93,16 @@ class SweepView:
         else:
             say(self._console, message, "yellow")
 
-    def show(self, records: Sequence[Record], progress: Mapping[int, Progress]) -> None:
-        """Draw the table anew, if there is one."""
+    def show(
+        self, records: Sequence[Record], progress: Mapping[int, Progress], trials: int
+    ) -> None:
+        """Draw the table anew, if there is one; how many trials there will be is said below it."""
         if self._live is None:
             return
         most = max(self._console.height - _AROUND, 3)
         table = trials_table(self._names, records, progress, self._total, most)
         ended = sum(has_ended(record) for record in records)
-        said = Text(f"{ended} of {self._trials} trials have ended", style="dim")
+        said = Text(f"{ended} of {trials} trials have ended", style="dim")
         self._live.update(Group(table, said, Text(self._note, style="yellow")))
 
     def event(self, number: int, what: str, values: Mapping[str, Any] | None = None) -> None:

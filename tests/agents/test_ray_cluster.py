@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import socket
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -11,8 +13,18 @@ import pytest
 import ray
 from ray.exceptions import OutOfMemoryError
 
+from agents import ray_cluster
 from agents.cli import main
-from agents.ray_cluster import _check_answers, _parsed, check_machines, connected
+from agents.ray_cluster import (
+    ClusterGone,
+    _check_answers,
+    _parsed,
+    check_alive,
+    check_machines,
+    connected,
+    described,
+    sizes,
+)
 from textgym.extras import MissingExtra
 
 
@@ -24,6 +36,20 @@ def test_a_ray_that_is_there_is_left_alone(local_ray: str) -> None:
 
 def test_a_ray_that_answers_is_one(local_ray: str) -> None:
     _check_answers(local_ray)
+
+
+def test_which_ray_it_is_is_said(local_ray: str) -> None:
+    assert re.fullmatch(rf"Ray at {local_ray}, 2 CPUs, \d GPUs?", described("auto"))
+    assert sizes(1, 1.0) == ["1 CPU", "1 GPU"]
+
+
+def test_a_ray_that_is_gone_is_named(local_ray: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_alive("auto")
+    monkeypatch.setattr(ray_cluster, "_SILENCE", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        gone = f"ray://127.0.0.1:{server.getsockname()[1]}"
+    with pytest.raises(ClusterGone, match=f"the cluster at {gone} is gone"):
+        check_alive(gone)
 
 
 @pytest.mark.parametrize("form", ["127.0.0.1:{}", "ray://127.0.0.1:{}"])

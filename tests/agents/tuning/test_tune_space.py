@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ import pytest
 from agents.cli import main
 from agents.config import RunConfig
 from agents.run_file import load_config, save_config
-from agents.run_options import run_options
+from agents.run_options import given_options, run_options
 from agents.tuning.board import Report
 from agents.tuning.config import TuneConfig
 from agents.tuning.space import Choice, Range, parse_space
 from agents.tuning.study import Study
 from agents.tuning.trial import Outcome
+from textgym.shell import program
 
 
 @pytest.mark.parametrize(
@@ -64,6 +66,9 @@ def test_settings_have_the_types_of_their_fields(text: str, dimension: Any) -> N
         (["learning_rate=log:1e-3:1e-5"], "above 0 and below the second"),
         (["learning_rate=log:0:1"], "above 0 and below the second"),
         (["n_steps=float:1:3"], "n_steps is a whole number: int:1:3"),
+        (["n_steps=16:64"], "did you mean n_steps=int:16:64?"),
+        (["gamma=0.9:1"], "did you mean gamma=float:0.9:1 or gamma=log:0.9:1?"),
+        (["algo=16:64"], "two at least"),
         (["n_steps=int:1"], "a range is int:LOW:HIGH"),
         (["n_steps=int:1:x"], "n_steps is a whole number, got 'x'"),
         (["algo=int:1:3"], "algo is one of"),
@@ -76,7 +81,7 @@ def test_settings_have_the_types_of_their_fields(text: str, dimension: Any) -> N
     ],
 )
 def test_what_cannot_be_is_refused(searches: list[str], complaint: str) -> None:
-    with pytest.raises(ValueError, match=complaint.replace(".", r"\.")):
+    with pytest.raises(ValueError, match=re.escape(complaint)):
         TuneConfig(search=tuple(searches))
 
 
@@ -110,6 +115,45 @@ def test_the_command_says_what_is_wrong(capsys: pytest.CaptureFixture[str]) -> N
     assert "did you mean 'n_steps'" in capsys.readouterr().err
     assert main(["tune", "--search", "n_steps=16,32", "--shard"]) == 1
     assert "a trial is one process" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("search", "typed", "option"),
+    [
+        ("learning_rate=log:1e-5:1e-3", ["--learning-rate", "1e-4"], "--learning-rate"),
+        ("n-steps=16,32", ["--n_steps=16"], "--n-steps"),
+        ("double=true,false", ["--algo=dqn", "--no-double"], "--double"),
+    ],
+)
+def test_what_is_searched_is_not_typed_too(
+    search: str, typed: list[str], option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["tune", "--search", search, *typed]) == 1
+    assert f"{option[2:].replace('-', '_')} is searched; leave out {option}." in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_search_comes_over_the_settings_of_a_file(tmp_path: Path) -> None:
+    config = TuneConfig(search=("gamma=0.9,1",), gamma=0.5)
+    save_config(config, tmp_path / "config.yaml", "tune")
+    arguments = ["--config", str(tmp_path / "config.yaml")]
+    parsed, _ = run_options(TuneConfig, "tune", arguments, lambda run: None, ("sweep", "trial"))
+    parsed.check_not_given(given_options(arguments))
+    assert [trial.gamma for trial in parsed.examples] == [0.9, 1.0]
+
+
+@pytest.mark.parametrize(("asked", "own"), [("tune", "train"), ("train", "tune")])
+@pytest.mark.parametrize("option", ["--resume", "--config"])
+def test_a_run_of_another_command_is_given_to_that(
+    asked: str, own: str, option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configs = {"train": RunConfig(), "tune": TuneConfig(search=("gamma=0.9,1",))}
+    save_config(configs[own], tmp_path / "config.yaml", own)
+    given = tmp_path if option == "--resume" else tmp_path / "config.yaml"
+    assert main([asked, option, str(given)]) == 1
+    said = capsys.readouterr().err
+    assert said.endswith(f"Give it to that one: {program()} {own} {option} {given}\n")
 
 
 def test_help_shows_the_options_of_the_sweep_first(capsys: pytest.CaptureFixture[str]) -> None:

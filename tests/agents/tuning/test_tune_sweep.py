@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import json
 import math
 import os
 import signal
@@ -14,20 +15,24 @@ from typing import Any
 import pytest
 import ray
 import torch
+from ray.exceptions import RayTaskError
 from rich.console import Console
 from safetensors.torch import load_file
 
 from agents import run_lock
 from agents.checkpointing.checkpoints import Checkpoints, tokens_of
 from agents.config import RunConfig
+from agents.ray_cluster import ClusterGone, gone
 from agents.reporting.run import load_runs
 from agents.run_file import load_config, save_config
 from agents.run_lock import LOCK
 from agents.train import train
+from agents.tuning import placement
 from agents.tuning import sweep as sweeps
 from agents.tuning.board import Board, Report, Verdict
 from agents.tuning.config import TuneConfig
-from agents.tuning.placement import Placement
+from agents.tuning.page import sweep_page
+from agents.tuning.placement import BOARD_LOST, Placement
 from agents.tuning.results import as_csv, write_page, write_rows
 from agents.tuning.study import Record, Study, score_of
 from agents.tuning.sweep import tune
@@ -128,6 +133,7 @@ def test_a_worker_that_is_killed_goes_on_from_its_checkpoint(
     )
     sweep = tune(config)
     said = capsys.readouterr().out
+    assert said.startswith(f"2 trials of 192 tokens, 2 at a time. Writing to {sweep}\n")
     assert "goes on from its checkpoint (WorkerCrashedError; 1 of 2)" in said
     assert "Best is trial" in said
     landed = rows(sweep)
@@ -147,6 +153,9 @@ def test_a_worker_that_is_killed_goes_on_from_its_checkpoint(
     ended = (sweep / "trial-000" / "result.json").stat().st_mtime_ns
     tune(replace(load_config(sweep / "config.yaml", TuneConfig, "tune"), output=sweep), resume=True)
     assert (sweep / "trial-000" / "result.json").stat().st_mtime_ns == ended
+    again = capsys.readouterr().out
+    assert again.startswith("Nothing is left to do; all combinations are tried.\n")
+    assert said.endswith(again.partition("\n")[2])
     with pytest.raises(ValueError, match="has other settings"):
         tune(replace(config, seed=1), resume=True)
     with pytest.raises(FileExistsError, match="tune --resume"):
@@ -169,6 +178,24 @@ def test_a_sweep_that_was_stopped_goes_on(
     monkeypatch.setattr(
         sweeps, "write_rows", lambda *given: (write_rows(*given), states.append(rows(sweep)))
     )
+    looked = []
+
+    def look(address: str | None) -> None:
+        looked.append(address)
+        if len(looked) == 2:
+            raise gone(address)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(placement, "check_alive", look)
+        patch.setattr(placement, "_LOOK_EVERY", 0.0)
+        with pytest.raises(
+            ClusterGone, match="started here is gone; go on with: textgym tune --re"
+        ):
+            tune(config, Console(quiet=True), resume=True)
+    assert [row["state"] for (row,) in states] == ["stopped"]
+    states.clear()
+    # Ctrl-C when all is over cuts nothing.
+    monkeypatch.setattr(sweeps, "say_results", lambda *given: os.kill(os.getpid(), signal.SIGINT))
     tune(config, Console(quiet=True), resume=True)
     assert [row["state"] for (row,) in states] == ["running", "done", "done"]
     assert [row["state"] for row in rows(sweep)] == ["done"]
@@ -240,7 +267,7 @@ def test_a_metric_that_nobody_logs_ends_the_sweep(
 ) -> None:
     config = RunConfig(**SMALL, reward="length", output=tmp_path / "trial-000")
     asked = replace(assignment(config, tmp_path), metric=metric)
-    with pytest.raises(UnknownMetric, match=r"trials log no such column .* did you mean '(.*)'"):
+    with pytest.raises(UnknownMetric, match=r"no such column .* Did you mean \w+/\w+.*\? All"):
         carry_out(asked, lambda report: "go on")
     # As soon as it can be known.
     assert not (tmp_path / "trial-000" / "result.json").exists()
@@ -302,6 +329,35 @@ def test_a_board_that_begins_anew_hears_that_trials_shall_stop(local_ray: str) -
     assert ray.get(waiting, timeout=60.0) == "stop"
 
 
+def test_a_board_that_is_gone_is_a_cluster_that_is_gone(local_ray: str) -> None:
+    there = Placement(TuneConfig(search=("seed=1,2",)))
+    assert there.reports(stopping=False) == []
+    ray.kill(there.board)
+    with pytest.raises(ClusterGone, match="the Ray that was started here is gone"):
+        there.reports(stopping=False)
+    trial = ray.remote(num_cpus=0)(lambda board: ray.get(board.report.remote(Report(1, 20))))
+    with pytest.raises(RayTaskError) as raised:
+        ray.get(trial.remote(there.board))
+    assert isinstance(raised.value.cause, BOARD_LOST)
+
+
+def test_axes_have_a_place_for_all_that_is_searched(tmp_path: Path) -> None:
+    config = TuneConfig(search=("n_steps=int:10:60", "gamma=log:0.1:1", "algo=ppo,a2c"))
+    values = {"n_steps": 20, "gamma": 0.5, "algo": "ppo"}
+    record = Record(0, values, Outcome("done", 0.5, 64), 0, {1: 0.5})
+    text = sweep_page(config, "sweep", [record], {}).partition('id="data">')[2]
+    charts = {each["title"]: each for each in json.loads(text.partition("</script>")[0])["charts"]}
+    axes = {name: charts[name]["x_range"] for name in ("Score by trial", *values)}
+    assert axes["Score by trial"] == [-0.5, 0.5]
+    assert axes["algo"] == [-0.5, 1.5]
+    assert axes["n_steps"] == [6.0, 64.0]
+    assert axes["gamma"] == pytest.approx([-1.08, 0.08])
+    assert all(chart["y_range"] == pytest.approx([0.45, 0.55]) for chart in charts.values())
+    (line,) = charts["Score in the course of a trial"]["lines"]
+    assert line["name"] == "trial 0"
+    assert line["settings"] == ["n_steps 20", "gamma 0.5", "algo ppo"]
+
+
 def test_a_trial_that_goes_on_is_not_stopped() -> None:
     stopped = Record(0, {"seed": 1}, Outcome("stopped", 0.25, 64), 0, {1: 0.125})
     begun = Record(1, {"seed": 2}, None, 1, {})
@@ -329,7 +385,7 @@ def test_room_for_trials_is_said(local_ray: str) -> None:
     config = TuneConfig(search=("seed=1,2",), cpus_per_trial=3, gpus_per_trial=1.0)
     with pytest.raises(ValueError, match="wants 3 CPUs and 1 GPU, and this machine has 2 CPUs and"):
         Placement(config)
-    placement = Placement(replace(config, address="auto"))
-    assert not placement.has_room
-    assert placement.at_once == 1  # a cluster may grow
-    assert "wants 3 CPUs and 1 GPU; there are machines of 2 CPUs and 0 GPUs" in placement.want
+    there = Placement(replace(config, address="auto"))
+    assert not there.has_room
+    assert there.at_once == 1  # a cluster may grow
+    assert "wants 3 CPUs and 1 GPU; there are machines of 2 CPUs and 0 GPUs" in there.want
