@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import io
 import os
+import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import TypeAlias
 
 from rich.console import Console
@@ -13,7 +18,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 import textgym
-from agents.distributed.launcher import launched
+from agents.distributed.launcher import launched, local_rank
 from agents.interrupts import Stopped
 from textgym import models, rewards, tasks
 from textgym.extras import MissingExtra, require
@@ -26,12 +31,16 @@ from textgym.shell import pip_install, program
 def train(arguments: list[str]) -> None:
     """Train a language model with a reward at every token."""
     from agents.config import RunConfig
+    from agents.distributed.processes import join, leave
     from agents.run_directory import RunDirectory
     from agents.run_options import run_options
     from agents.train import train as run
 
-    config, resumed = run_options(RunConfig, "train", arguments, RunDirectory.check_resumable)
+    with _after_the_first():
+        config, resumed = run_options(RunConfig, "train", arguments, RunDirectory.check_resumable)
+        join(config.device)
     run(config, resume=resumed)
+    leave()
 
 
 def tune(arguments: list[str]) -> None:
@@ -39,8 +48,8 @@ def tune(arguments: list[str]) -> None:
     import agents.tuning  # noqa: F401  # before Ray, which it makes quiet
 
     for module in ("ray", "optuna"):
-        require(module, extra="ray", wanted_by=f"{program()} tune")
-    from agents.run_options import run_options
+        require(module, extra="ray", wanted_by="a sweep")
+    from agents.run_options import given_options, run_options
     from agents.tuning.config import TuneConfig
     from agents.tuning.sweep import check_resumable
     from agents.tuning.sweep import tune as run
@@ -48,7 +57,10 @@ def tune(arguments: list[str]) -> None:
     config, resumed = run_options(
         TuneConfig, "tune", arguments, check_resumable, titles=("sweep", "trial")
     )
+    config.check_not_given(given_options(arguments))
     run(config, resume=resumed)
+    # Python takes seconds to end with all that Ray has left: Ctrl-C cuts nothing then.
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
 
 def sft(arguments: list[str]) -> None:
@@ -267,6 +279,9 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
 TOGETHER = ("train",)
 """The commands that processes of a launcher carry out together."""
 
+A_MOMENT = 5.0
+"""Seconds in which a launcher surely ends the other processes when the first has ended."""
+
 OURS = ("agents", "textgym")
 """The packages of which nothing can be missing once they are installed."""
 
@@ -283,6 +298,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name, *rest = arguments
     refused = _refused(name)
     if refused is not None:
+        _let_the_first_speak()
         _complain(refused)
         return 2
     # "module:function" rewards may stand in the directory where the command is given.
@@ -322,6 +338,33 @@ def _refused(name: str) -> str | None:
             f"torchrun or accelerate launch. {' and '.join(TOGETHER)} can run in several."
         )
     return None
+
+
+@contextmanager
+def _after_the_first() -> Iterator[None]:
+    """Let the first process of a machine say first what is wrong, parser's messages included."""
+    if not launched() or local_rank() == 0:
+        yield
+        return
+    said = io.StringIO()
+    try:
+        with redirect_stdout(said), redirect_stderr(said):
+            yield
+    except (Exception, SystemExit):
+        _let_the_first_speak()
+        raise
+    finally:
+        sys.stderr.write(said.getvalue())
+
+
+def _let_the_first_speak() -> None:
+    """Wait, unless this is the first process of its machine, for the launcher to end this one.
+
+    What is wrong before they work together most often is so in all of them, and the launcher ends
+    the others when the first has ended. What only this one has wrong is said a moment later.
+    """
+    if launched() and local_rank() > 0:
+        time.sleep(A_MOMENT)
 
 
 def _end_line(error: KeyboardInterrupt) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
+
+from agents.distributed.launcher import launched, local_rank
 
 
 def known_device(name: str) -> torch.device:
@@ -23,3 +27,29 @@ def known_device(name: str) -> torch.device:
             "can use."
         ) from error
     return torch.device(name)
+
+
+def own_gpu() -> int | None:
+    """Which GPU "cuda" is to mean here, if a launcher began several processes and there are GPUs.
+
+    One who sees a single GPU was given that, as by Slurm, whichever of the processes it is.
+    """
+    count = torch.cuda.device_count() if launched() else 0
+    return local_rank() % count if count else None
+
+
+def check_gpus() -> None:
+    """Raise if a launcher began more processes on this machine than it has GPUs.
+
+    If each sees one GPU, only they together can tell whether it is the same: NCCL does.
+
+    Raises:
+        ValueError: If there are too few.
+    """
+    wanted, there = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count()
+    if wanted > there > 1:
+        raise ValueError(
+            f"{wanted} processes of this machine are to train on its {there} GPUs, and each takes "
+            f"one of its own. Begin {there} (torchrun --nproc-per-node {there}; accelerate launch "
+            "--num_processes, of all machines), or give --device cpu."
+        )

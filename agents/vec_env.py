@@ -20,7 +20,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
 import textgym
-from agents.distributed.launcher import own_gpu
+from agents.devices import own_gpu
 from textgym.vector_env import TextGenVectorEnv
 from textgym.vector_step import Moved
 
@@ -337,7 +337,7 @@ def make_sb3_vec_env(
         The environment in a `VecMonitor`, which adds episode returns and lengths to the infos.
     """
     gpu = own_gpu()
-    if gpu is not None and torch.cuda.is_available():
+    if gpu is not None:
         torch.cuda.set_device(gpu)  # before a reward that is a network takes the first
     module, _, name = env_id.rpartition(":")
     if module:

@@ -33,17 +33,40 @@ def misunderstandings() -> Iterator[str]:
             f"accelerate's mixed_precision {precision} is not looked at: --dtype says in which "
             "type the transformer computes, float32 or bfloat16."
         )
-    if asked.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true":
-        yield "DeepSpeed is not used: --shard is for models that are too large for one device."
     if int(asked.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", 1)) > 1:
         yield "accelerate's gradient accumulation is not looked at: give a larger --batch-size."
 
 
-def own_gpu() -> int | None:
-    """Which GPU of its machine a process is to take; None for one that no launcher began."""
-    return int(os.environ.get("LOCAL_RANK", 0)) if launched() else None
+def check_asked(device: str) -> None:
+    """Raise if `accelerate launch` was asked for what is not done and cannot be passed over.
+
+    Args:
+        device: The type of that on which this process computes.
+
+    Raises:
+        ValueError: If it was, with what to do instead.
+    """
+    if _is_set("ACCELERATE_USE_DEEPSPEED"):
+        raise ValueError(
+            "DeepSpeed is not used here. Launch without --use_deepspeed, and with a model that is "
+            "too large to be trained on one device give --shard."
+        )
+    if _is_set("ACCELERATE_USE_CPU") and device != "cpu":
+        raise ValueError(
+            f"accelerate launch was told to take the CPU, and the device is {device}. Give "
+            "--device cpu (in a script device='cpu'), or launch without --cpu."
+        )
+
+
+def local_rank() -> int:
+    """Which of the processes of its machine this one is, where a launcher began several."""
+    return int(os.environ.get("LOCAL_RANK", os.environ["RANK"]))
 
 
 def launcher_shards() -> bool:
     """Whether `accelerate launch --use_fsdp` asked for a model in parts, one on each process."""
-    return os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
+    return _is_set("ACCELERATE_USE_FSDP")
+
+
+def _is_set(name: str) -> bool:
+    return os.environ.get(name, "").lower() == "true"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -13,14 +15,24 @@ import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.utils import get_device
 from torch import Tensor, distributed, nn
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
-from agents.distributed.launcher import launched
+from agents.devices import check_gpus
+from agents.distributed.launcher import check_asked, launched, restarted
 
 T = TypeVar("T")
 
-_PATIENCE = timedelta(hours=1)
-"""How long one waits for the others: one of them may be saving a large model. That a process has
-ended shows before: to the launcher, and with gloo to those who wait for it."""
+_TIMEOUT = "TEXTGYM_DIST_TIMEOUT_SEC"
+_PATIENCE = 3600
+"""Seconds for which one waits for the others: one of them may be saving a large model. That a
+process has ended shows before: to the launcher, and with gloo to those who wait for it."""
+
+_ENDED = re.compile(
+    r"ncclRemoteError|connection (was likely )?(closed|reset)|broken pipe|remote process exited",
+    re.IGNORECASE,
+)
+_LATE = re.compile(r"timed out|timeout", re.IGNORECASE)
 
 
 class Processes:
@@ -56,13 +68,14 @@ class Processes:
 
         Raises:
             ConnectionError: If one of them has ended.
+            TimeoutError: If one of them does not come.
             RuntimeError: If they are at different places.
         """
         if self.count == 1:
             return [value]
         from accelerate.utils import gather_object
 
-        with noticing_who_left():
+        with noticing_who_left(what):
             gathered: list[tuple[str, T]] = gather_object([(what, value)])
         told = [of_one for of_one, _ in gathered]
         if len(set(told)) > 1:
@@ -108,15 +121,16 @@ class Processes:
         if self.count == 1:
             return numbers
         total = numbers.clone()
-        with noticing_who_left():
+        with noticing_who_left("numbers"):
             distributed.all_reduce(total)
         return total
 
     def share(self, module: nn.Module) -> None:
         """Give a module of all of them the weights that it has in the first."""
         if self.count > 1:
-            for weight in module.state_dict().values():
-                distributed.broadcast(weight, 0)
+            with noticing_who_left("weights"):
+                for weight in module.state_dict().values():
+                    distributed.broadcast(weight, 0)
 
     def seed(self, seed: int) -> int:
         """A seed of this process's own, made of one that all share; the first keeps that."""
@@ -126,21 +140,49 @@ class Processes:
 
 
 @contextmanager
-def noticing_who_left() -> Iterator[None]:
-    """Say so if another process has ended while this one waited for it.
+def noticing_who_left(what: str = "gradients") -> Iterator[None]:
+    """Say so if another process has ended, or does not come, while this one waits for it.
+
+    Args:
+        what: What it waits for.
 
     Raises:
-        ConnectionError: If one has; why is to be read in what it said itself.
+        ConnectionError: If one has ended; why is to be read in what it said itself.
+        TimeoutError: If one does not come.
+        ValueError: If two have the same GPU.
     """
     try:
         yield
     except RuntimeError as error:
-        if not isinstance(error, distributed.DistError) and "gloo" not in str(error):
+        said = str(error)
+        is_theirs = isinstance(error, distributed.DistError) or "gloo" in said
+        reason = _reason(said, what) if is_theirs else None
+        if reason is None:
             raise
-        raise ConnectionError(
-            "another of the processes that train together has ended, and this one with it; what "
-            "that one said is the reason."
-        ) from error
+        raise reason from error
+
+
+def _reason(said: str, what: str) -> Exception | None:
+    """Why processes could not speak to each other, if what the library said can be understood."""
+    first_line = said.partition("\n")[0]
+    if "Duplicate GPU" in said:
+        return ValueError(
+            "two of the processes that train together have the same GPU, and each takes one of its "
+            "own. Begin as many as there are GPUs (torchrun --nproc-per-node, accelerate launch "
+            f"--num_processes), or give --device cpu. ({first_line})"
+        )
+    if _ENDED.search(said):
+        return ConnectionError(
+            "another of the processes that train together has ended, or cannot be reached, and "
+            f"this one ends with it; what that one said is the reason. ({first_line})"
+        )
+    if _LATE.search(said):
+        return TimeoutError(
+            f"this process waited too long for the others (at: {what}). If they are still at work, "
+            f"give them more seconds by the variable {_TIMEOUT}; if not, one of them hangs. "
+            f"({first_line})"
+        )
+    return None
 
 
 def processes_of(algorithm: Any) -> Processes:
@@ -158,18 +200,71 @@ def join(device: str | torch.device = "auto") -> Processes:
 
     Raises:
         ModuleNotFoundError: If there are others, and `accelerate` is not installed.
+        TimeoutError: If they do not come.
+        ValueError: If the launcher was asked for what cannot be had, or they cannot train together
+            as they were begun; the message has the cure.
     """
+    kind = get_device(device).type
+    check_asked(kind)
     if not launched() and not distributed.is_initialized():
         return _ALONE
-    return _joined(get_device(device).type == "cpu")
+    return _joined(kind)
+
+
+def leave() -> None:
+    """Leave the others after all went well, as all of them do; after an error it may hang."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 @cache
-def _joined(on_cpu: bool) -> Processes:
+def _joined(device: str) -> Processes:
     from accelerate import PartialState
 
-    state = PartialState(cpu=on_cpu, timeout=_PATIENCE)
+    if device == "cuda":
+        check_gpus()
+    timeout = _patience()
+    with noticing_who_left("the start"):
+        state = PartialState(cpu=device == "cpu", timeout=timeout, **_meeting(timeout))
+    is_group = distributed.is_initialized()
+    count = distributed.get_world_size() if is_group else int(os.environ["WORLD_SIZE"])
+    if state.num_processes != count:  # accelerate takes each of them for the only one
+        raise ValueError(_why_alone(device, count))
     return Processes(state.process_index, state.num_processes)
+
+
+def _meeting(timeout: timedelta) -> dict[str, Any]:
+    """Where processes meet that a launcher begins anew, as arguments of `init_process_group`.
+
+    torchrun keeps what those before them wrote there, and who came too early would look for them.
+    Launchers of several machines count for themselves, so that their processes would not meet.
+    """
+    if not restarted() or os.environ.get("GROUP_WORLD_SIZE") != "1" or distributed.is_initialized():
+        return {}
+    store, rank, count = next(rendezvous("env://", timeout=timeout))
+    own = PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)
+    return {"store": own, "rank": rank, "world_size": count}
+
+
+def _patience() -> timedelta:
+    """How long one waits for the others."""
+    seconds = os.environ.get(_TIMEOUT, str(_PATIENCE))
+    if not seconds.isdecimal() or int(seconds) == 0:
+        raise ValueError(f"{_TIMEOUT} is a whole number of seconds, at least 1, got {seconds!r}.")
+    return timedelta(seconds=int(seconds))
+
+
+def _why_alone(device: str, count: int) -> str:
+    if "LOCAL_RANK" in os.environ:
+        return (
+            f"{count} processes were begun, and cannot train together on {device}: they speak to "
+            "each other on CPUs and CUDA GPUs. Give --device cpu, or begin one."
+        )
+    return (
+        f"{count} processes were begun, and LOCAL_RANK does not say which of its machine each is. "
+        "Take torchrun, or set it: srun bash -c 'LOCAL_RANK=$SLURM_LOCALID textgym train ...', "
+        "with mpirun to $OMPI_COMM_WORLD_LOCAL_RANK."
+    )
 
 
 _ALONE = Processes()

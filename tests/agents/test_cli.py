@@ -84,6 +84,43 @@ def test_what_else_is_missing_comes_with_its_pip_line(
     assert said.endswith(" -m pip install 'textgym[all]'\n")
 
 
+@pytest.mark.parametrize(("rank", "waits"), [("0", 0), ("3", 1)])
+@pytest.mark.parametrize(
+    ("line", "status", "said"),
+    [
+        (["list"], 2, "textgym list runs in one process"),
+        (["train", "--n-envs", "0"], 1, "n_envs must be above 0"),
+        (["train", "--n-envz", "1"], 2, "--n-envz"),
+        (["train"], 1, "DeepSpeed is not used"),
+    ],
+)
+def test_the_first_process_says_what_all_have_wrong(
+    line: list[str],
+    status: int,
+    said: str,
+    rank: str,
+    waits: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The launcher ends the others meanwhile; one that goes on says what it alone has wrong."""
+    told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "4"}
+    told |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1", "ACCELERATE_USE_DEEPSPEED": "true"}
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    waited = []
+    monkeypatch.setattr(
+        cli.time, "sleep", lambda seconds: waited.append((seconds, capsys.readouterr().err))
+    )
+    try:
+        found = cli.main(line)
+    except SystemExit as exit:  # the parser's
+        found = int(exit.code or 0)
+    assert found == status
+    assert waited == [(cli.A_MOMENT, "")] * waits
+    assert said in capsys.readouterr().err
+
+
 def test_every_package_is_installed() -> None:
     """An editable install finds them all, so that no other test would miss one."""
     tomllib = pytest.importorskip("tomllib", reason="Python 3.10 has none")
