@@ -31,6 +31,7 @@ from textgym.shell import pip_install, program
 def train(arguments: list[str]) -> None:
     """Train a language model with a reward at every token."""
     from agents.config import RunConfig
+    from agents.devices import known_device
     from agents.distributed.processes import join, leave
     from agents.run_directory import RunDirectory
     from agents.run_options import run_options
@@ -38,6 +39,7 @@ def train(arguments: list[str]) -> None:
 
     with _after_the_first():
         config, resumed = run_options(RunConfig, "train", arguments, RunDirectory.check_resumable)
+        known_device(config.device)
         join(config.device)
     run(config, resume=resumed)
     leave()

@@ -18,7 +18,10 @@ def known_device(name: str) -> torch.device:
     if name == "auto":
         accelerator = torch.accelerator.current_accelerator(check_available=True)
         return torch.device("cpu") if accelerator is None else accelerator
+    gpu = own_gpu() if name == "cuda" else None
     try:
+        if gpu is not None:
+            torch.cuda.set_device(gpu)  # or all would begin to use the first
         torch.zeros(1, device=name).item()
     except (RuntimeError, AssertionError, ImportError) as error:
         reason = str(error).splitlines()[0].split(". ")[0].rstrip(".")

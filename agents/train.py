@@ -99,6 +99,7 @@ def train(
         OSError: If the directory cannot be written to, or there is no room for what the run writes.
         textgym.RewardError: If the reward failed.
     """
+    known_device(config.device)  # SB3 would take the CPU without a word
     processes = join(config.device)
     console = console or Console()
     output = config.output or _dated_directory(config)
@@ -110,7 +111,6 @@ def train(
     _check_directory(run, resume, processes)
     check_together(config, processes.count)
     check_loggers(config.loggers)
-    known_device(config.device)  # SB3 would take the CPU without a word
     config = replace(
         config,
         model=find(config.model).source,

@@ -25,3 +25,13 @@ def test_no_command_takes_another_device(command, capsys):
     told = capsys.readouterr()
     assert f"textgym {command}: device 'cuda:99' cannot be used here" in told.err
     assert told.out == ""
+
+
+def test_each_process_begins_with_a_gpu_of_its_own(monkeypatch):
+    taken: list[int] = []
+    monkeypatch.setattr("agents.devices.own_gpu", lambda: 3)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    monkeypatch.setattr(torch, "zeros", lambda size, device: torch.ones(size))
+    for name in ("cuda", "cuda:1", "cpu"):
+        known_device(name)
+    assert taken == [3]
