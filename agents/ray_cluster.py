@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import re
+import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -94,16 +96,29 @@ def connected(
     else:
         _check_answers(address)
         options["address"] = address
-    try:
-        ray.init(**options)
-    except ConnectionError as error:
-        problem = str(error).strip().rstrip(".")
-        cure = " 'ray start --head' starts one." if address == _AUTO else _TOKEN
-        raise ConnectionError(f"no Ray at {address}: {problem}.{cure}") from error
+    with _keeping_sigterm():
+        try:
+            ray.init(**options)
+        except ConnectionError as error:
+            problem = str(error).strip().rstrip(".")
+            cure = " 'ray start --head' starts one." if address == _AUTO else _TOKEN
+            raise ConnectionError(f"no Ray at {address}: {problem}.{cure}") from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _keeping_sigterm() -> Iterator[None]:
+    """Leave SIGTERM to those who save when it comes: Ray would have it end the program."""
+    is_main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if is_main:
+            signal.signal(signal.SIGTERM, before)
 
 
 def described(address: str | None) -> str:
@@ -222,7 +237,7 @@ def _check_answers(address: str) -> None:
 def _is_ray(address: str) -> bool:
     """Whether what answers at an address may be a Ray; raise an OSError if nothing does."""
     with socket.create_connection(_parsed(address), timeout=_PATIENCE) as connection:
-        if "RAY_USE_TLS" in os.environ:
+        if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
             return True
         connection.sendall(_GREETING)
         answer = connection.recv(len(_GREETING))

@@ -116,6 +116,13 @@ class RunDirectory:
                 f"with that run: {program()} {command} --resume {shlex.quote(str(self.path))}"
             )
 
+    def is_of(self, launch: str) -> bool:
+        """Whether there is a run here, and it was begun by that launch."""
+        if not (self.config.is_file() and self.about.is_file()):
+            return False
+        begun_by = json.loads(self.about.read_text(encoding="utf-8")).get("launch")
+        return bool(begun_by == launch)
+
     def check_resumable(self) -> None:
         """Raise if there is no run here; one that has no checkpoint yet begins anew."""
         if not self.path.is_dir():

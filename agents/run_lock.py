@@ -16,8 +16,9 @@ from agents.distributed.processes import Processes
 
 LOCK = ".lock"
 
-_PATIENCE = 20.0
-"""Seconds in which another machine must see the lock: network file systems take their time."""
+_PATIENCE = 90.0
+"""Seconds in which another machine must see the lock: NFS may remember for 60 that it was not there
+when it was first looked for."""
 
 _HALF_WRITTEN = re.compile(r"\.\w+\.(csv|html|json|jsonl|png|safetensors|yaml)\.\d+")
 """Names under which `textgym.files` writes the files of a run, before it renames them."""
@@ -126,8 +127,10 @@ def _taken(descriptor: int) -> bool:
         return True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return False
+    except OSError:  # a file system that knows no locks
+        return True
     return True
 
 

@@ -24,7 +24,7 @@ from agents.checkpointing.checkpoints import tokens_of
 from agents.checkpointing.room import bytes_of_run, check_room
 from agents.config import RunConfig
 from agents.devices import known_device
-from agents.distributed.launcher import misunderstandings, restarted
+from agents.distributed.launcher import misunderstandings, restarted, this_launch
 from agents.distributed.learner import learner_of
 from agents.distributed.processes import Processes, join
 from agents.distributed.run_settings import check_together
@@ -106,8 +106,8 @@ def train(
     if processes.count > 1:  # which may work in other directories
         output = processes.of_first("directory", Path(os.path.abspath(output)))
     run = RunDirectory(output)
-    if restarted():
-        resume = processes.of_first("run before", resume or run.config.is_file())
+    if processes.any("was begun anew", restarted()):
+        resume = processes.of_first("run before", resume or run.is_of(this_launch()))
     _check_directory(run, resume, processes)
     check_together(config, processes.count)
     check_loggers(config.loggers)
@@ -193,9 +193,9 @@ class _Training:
         before = described(episodes(self.before))
         say(self.chat, f"{self.test.what}: {before} before training")
         if is_first:
+            write_about(run.about, config, self.policy.device)
             if not resume:
                 save_config(config, run.config)
-            write_about(run.about, config, self.policy.device)
 
     def learn(self) -> None:
         """Train to the last token, or to the end of the update in which Ctrl-C came."""

@@ -136,21 +136,6 @@ class Validation(BaseCallback):
     def _on_step(self) -> bool:
         return True
 
-    def _replace(self, best: Best) -> None:
-        """Save the policy, and say so in the record.
-
-        There is none meanwhile: if the process is killed, a run that goes on looks for a best model
-        anew, and does not take this one for the one before it.
-        """
-        self._record.unlink(missing_ok=True)
-        try:
-            self._save()
-        except BaseException:
-            if self.best is not None:
-                self.best.save(self._record)
-            raise
-        best.save(self._record)
-
     def _look(self) -> None:
         templates = self._best_template()
         episodes = self._judge(templates)
@@ -159,10 +144,9 @@ class Validation(BaseCallback):
         is_best = self.best is None or score > self.best.score
         if processes.of_first("best by validation", is_best):
             best = Best(self.num_timesteps, score, templates)
+            self._save()
             if processes.is_first:
-                self._replace(best)
-            else:
-                self._save()
+                best.save(self._record)
             self.best = best
         self._last = self.num_timesteps
         # Written with what SB3 logs next, that is after another rollout.

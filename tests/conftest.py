@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +173,11 @@ def local_ray() -> Iterator[str]:
     from agents.ray_cluster import connected
 
     comparison = Path(__file__).parents[1] / "benchmarks" / "comparison"
-    with connected(num_cpus=2, runtime_env={"py_modules": [str(comparison)]}):
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("CUDA_VISIBLE_DEVICES", "")  # the same on a machine with GPUs
+        stack = ExitStack()
+        stack.enter_context(connected(num_cpus=2, runtime_env={"py_modules": [str(comparison)]}))
+    with stack:
         yield ray.get_runtime_context().gcs_address
 
 

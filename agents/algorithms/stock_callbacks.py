@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from stable_baselines3.common.callbacks import CallbackList, CheckpointCallback, EvalCallback
+from stable_baselines3.common.callbacks import (
+    CallbackList,
+    CheckpointCallback,
+    EvalCallback,
+    EventCallback,
+)
 from stable_baselines3.common.type_aliases import MaybeCallback
 
 
@@ -36,4 +41,7 @@ def those_of_process(callback: MaybeCallback, is_first: bool, shards: bool) -> M
         return callback if is_first else None
     if isinstance(callback, CheckpointCallback) and not shards:
         return callback if is_first else None
+    if isinstance(callback, EventCallback):
+        inner: Any = those_of_process(callback.callback, is_first, shards)
+        callback.callback = inner
     return callback

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 
 _TOLD = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -16,6 +17,11 @@ def launched() -> bool:
 def restarted() -> bool:
     """Whether a launcher began this process anew, after one of them had ended (--max-restarts)."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+
+
+def this_launch() -> str:
+    """The launcher that began this process, which stays the same when it begins it anew."""
+    return f"{os.getppid()} on {socket.gethostname()}"
 
 
 def misunderstandings() -> Iterator[str]:

@@ -29,7 +29,8 @@ _PATIENCE = 3600
 process has ended shows before: to the launcher, and with gloo to those who wait for it."""
 
 _ENDED = re.compile(
-    r"ncclRemoteError|connection (was likely )?(closed|reset)|broken pipe|remote process exited",
+    r"ncclRemoteError|connection (was likely )?(closed|reset|refused)|broken pipe"
+    r"|remote process exited",
     re.IGNORECASE,
 )
 _LATE = re.compile(r"timed out|timeout", re.IGNORECASE)

@@ -14,6 +14,7 @@ import torch
 
 import textgym
 from agents.config import RunConfig
+from agents.distributed.launcher import this_launch
 from agents.distributed.processes import join
 from textgym.files import atomic_write
 
@@ -26,7 +27,7 @@ def write_about(path: Path, config: RunConfig, device: torch.device) -> None:
     Args:
         path: The file, JSON: "changed", the names of settings that are not their defaults;
             "settled", what the algorithm takes in place of settings that are None; "machine" and
-            "versions", in words by name.
+            "versions", in words by name; "launch", who began the process.
         config: The settings.
         device: Where the policy is.
     """
@@ -44,6 +45,7 @@ def write_about(path: Path, config: RunConfig, device: torch.device) -> None:
             "python": platform.python_version(),
             **{package: version(package) for package in _PACKAGES},
         },
+        "launch": this_launch(),
     }
     atomic_write(path, json.dumps(about, indent=1, default=str) + "\n")
 

@@ -15,15 +15,6 @@ from agents.tuning.board import Board, Report, Verdict
 from agents.tuning.config import TuneConfig
 from agents.tuning.trial import Assignment, Outcome, carry_out
 
-LOST = (
-    exceptions.LocalRayletDiedError,
-    exceptions.NodeDiedError,
-    exceptions.ObjectLostError,
-    exceptions.OutOfMemoryError,
-    exceptions.WorkerCrashedError,
-)
-"""What Ray says when a trial's worker or its machine is gone, of which the trial knows nothing."""
-
 BOARD_LOST = exceptions.RayActorError
 """What a trial raises that can no longer report: the machine is gone where the board was."""
 
@@ -90,8 +81,8 @@ class Placement:
         """See which machines there are, if that is not known yet or may have changed."""
         if time.monotonic() - self._looked < _LOOK_EVERY:
             return
+        check_alive(self._address)
         with self._asking():
-            check_alive(self._address)
             self._machines = machines()
         self._looked = time.monotonic()
 
@@ -166,7 +157,7 @@ class Placement:
             return by_cpus
         gpus = has.get("GPU", 0.0)
         # Trials that share GPUs do not lie across two.
-        by_gpus = int(gpus) * int(1 // self._gpus) if self._gpus < 1 else int(gpus // self._gpus)
+        by_gpus = int(gpus) * int(1 / self._gpus) if self._gpus < 1 else int(gpus // self._gpus)
         return min(by_cpus, by_gpus)
 
     @property

@@ -17,21 +17,25 @@ from rich.console import Console
 from agents.interrupts import Stopped, interrupts
 from agents.pipeline import check_train
 from agents.ray_cluster import ClusterGone, connected, described
+from agents.ray_lost import LOST
 from agents.run_directory import RunDirectory
 from agents.run_file import FREE_TO_CHANGE, load_config, save_config
 from agents.run_lock import run_lock, this_process
 from agents.tuning.board import Report
 from agents.tuning.config import TuneConfig
-from agents.tuning.placement import BOARD_LOST, LOST, Placement
+from agents.tuning.placement import BOARD_LOST, Placement
 from agents.tuning.results import say_results, trial_name, write_page, write_rows
 from agents.tuning.study import Study
-from agents.tuning.trial import ENDS_SWEEP, Assignment, Outcome
+from agents.tuning.trial import ENDS_SWEEP, Assignment, Outcome, UnknownMetric
 from agents.tuning.view import Progress, SweepView, has_ended
 from agents.wording import say
 from textgym.shell import program
 
 _WAITS = "waits"
 """The state of a trial of which nothing has been heard yet."""
+
+_RUNS = "runs"
+"""The state of one that was heard of."""
 
 
 def tune(config: TuneConfig, console: Console | None = None, *, resume: bool = False) -> Path:
@@ -168,6 +172,7 @@ class _Sweep:
         self._broken: BaseException | None = None
         self._has_room = True
         self._stopping = False
+        self._has_algorithms = any(each.name == "algo" for each in config.space)
 
     def run(self, interrupted: Sequence[int]) -> bool:
         """Run all trials that have not ended; then say which was best.
@@ -245,7 +250,7 @@ class _Sweep:
         if not self._stopping:
             self._stopping = True
             for ref, assignment in self._running.items():
-                if self._progress[assignment.number].state == _WAITS:  # for room, perhaps for long
+                if self._progress[assignment.number].state != _RUNS:  # waits for room, if not long
                     ray.cancel(ref)
 
     def _look_for_room(self) -> None:
@@ -298,7 +303,7 @@ class _Sweep:
         if number not in totals:
             return  # said just before it ended
         before = self._progress[number].timesteps
-        self._progress[number] = Progress("runs", max(report.timesteps, before))
+        self._progress[number] = Progress(_RUNS, max(report.timesteps, before))
         if report.score is not None:
             prune = self._study.hear(report)
             self._view.score(number, report.timesteps, totals[number], report.score)
@@ -317,6 +322,9 @@ class _Sweep:
         except RayTaskError as error:
             if isinstance(error.cause, BOARD_LOST):
                 self._lost(assignment, error.cause)
+                return
+            if isinstance(error.cause, UnknownMetric) and self._has_algorithms:
+                self._end(number, Outcome("failed", message=str(error.cause)))
                 return
             if isinstance(error.cause, ENDS_SWEEP):
                 self._broken = error.cause

@@ -26,6 +26,7 @@ from agents.run_lock import run_lock, sees_lock
 from agents.train import train
 from agents.tuning.board import Report, Verdict
 from agents.validation import VALIDATION_TIMESTEPS
+from agents.watching.reward_log import MEAN_SCORE
 from agents.watching.tap import Tap
 from textgym import RewardError
 
@@ -33,7 +34,7 @@ MENDABLE = (ValueError, TypeError, OSError, FloatingPointError, ModuleNotFoundEr
 """What is raised where a person can mend it: to try again would end the same way."""
 
 _ALL_BY = 3
-"""Rows of the log in which each column has been: an update's figures come with the row after it."""
+"""Rows about texts by which each column has been: an update's figures come with the row after."""
 
 _LATER = ("train/", "validation/")
 """Columns that come later, when a first update has been made, or validation prompts looked at."""
@@ -52,7 +53,7 @@ class UnknownMetric(ValueError):  # noqa: N818  # says what is wrong
 
 
 ENDS_SWEEP = (UnfitMachine, UnknownMetric)
-"""What other trials would meet, too."""
+"""What other trials would meet, too; of the latter only those with the same algorithm."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +201,7 @@ class Reporter(BaseCallback):
         """Take a row of the log, and report the score that it may have."""
         metric = self._assignment.metric
         self._heard.update(row)
-        self._rows += 1
+        self._rows += MEAN_SCORE in row
         self._check_metric()
         if metric not in row or self.verdict != "go on":
             return

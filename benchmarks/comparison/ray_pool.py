@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent import futures
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from contextlib import contextmanager
@@ -17,7 +17,8 @@ import ray
 import torch
 from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 
-from agents.ray_cluster import check_machines, connected
+from agents.ray_cluster import check_machines, connected, machines
+from agents.ray_lost import LOST
 from comparison.pool import say
 
 RETRIES = 2
@@ -65,10 +66,6 @@ class RayExecutor(Executor):
     """
 
     def __init__(self, gpus: float = 0.0) -> None:
-        # Not above: workers import this file, too, and would wait for all of training.
-        from agents.tuning.placement import LOST
-
-        self._lost = LOST
         # Ray would try again by itself without end if memory ran out; here it is counted.
         self._remote = ray.remote(num_cpus=THREADS, num_gpus=gpus, max_retries=0)(_called)
         self._placed: dict[Future[Any], ray.ObjectRef[Any]] = {}
@@ -107,7 +104,7 @@ class RayExecutor(Executor):
         if error is None:
             del self._placed[call.future]
             call.future.set_result(done.result())
-        elif isinstance(error, self._lost) and not self._cancelled:
+        elif isinstance(error, LOST) and not self._cancelled:
             call = replace(call, deaths=call.deaths + 1)
             if call.deaths > RETRIES:
                 self._fail(call, _worker_lost(call, error))
@@ -149,7 +146,7 @@ def ray_executor(address: str | None, workers: int, gpus: float = 0.0) -> Iterat
     environment = {"py_modules": [str(SHIPPED)], "env_vars": settings}
     with connected(address, num_cpus=workers, runtime_env=environment):
         check_machines()
-        if not any(_has_room(node, gpus) for node in _machines()):
+        if not any(_has_room(machine, gpus) for machine in machines()):
             say(f"No machine has a CPU and {gpus:g} GPUs now: jobs wait until one joins.")
         pool = RayExecutor(gpus)
         try:
@@ -180,11 +177,5 @@ def _called(call: Callable[[], Any]) -> Any:
     return call()
 
 
-def _machines() -> list[dict[str, Any]]:
-    """Those that take jobs."""
-    return [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
-
-
-def _has_room(node: dict[str, Any], gpus: float) -> bool:
-    has = node["Resources"]
-    return bool(has["CPU"] >= THREADS and has.get("GPU", 0) >= gpus)
+def _has_room(has: Mapping[str, float], gpus: float) -> bool:
+    return has.get("CPU", 0) >= THREADS and has.get("GPU", 0) >= gpus

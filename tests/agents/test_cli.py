@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -109,9 +110,11 @@ def test_the_first_process_says_what_all_have_wrong(
     for name, value in told.items():
         monkeypatch.setenv(name, value)
     waited = []
-    monkeypatch.setattr(
-        cli.time, "sleep", lambda seconds: waited.append((seconds, capsys.readouterr().err))
-    )
+
+    def sleep(seconds: float) -> None:
+        waited.append((seconds, capsys.readouterr().err))
+
+    monkeypatch.setattr(cli, "time", SimpleNamespace(sleep=sleep))
     try:
         found = cli.main(line)
     except SystemExit as exit:  # the parser's

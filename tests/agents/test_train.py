@@ -18,6 +18,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from agents.checkpointing.checkpoints import Checkpoints, tokens_of
 from agents.cli import main
 from agents.config import RunConfig
+from agents.distributed.launcher import this_launch
 from agents.judging.intervals import Estimate
 from agents.run_directory import RunDirectory
 from agents.train import train
@@ -533,3 +534,16 @@ def test_a_run_that_a_callback_stops_ends_well(
     assert (run.path / "report.html").is_file()
     train(config, resume=True)
     assert progress(run.path)[-1]["time/total_timesteps"] == "216"
+
+
+def test_what_a_launcher_begins_anew_goes_on_with_its_own_run_only(
+    run: Path, model_dir: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    line = ["train", "--output", str(run), "--model", model_dir, *SMALL]
+    assert main(line) == 0
+    assert "Going on after 128 tokens" in capsys.readouterr().out
+    about = run / "about.json"
+    about.write_text(about.read_text().replace(this_launch(), "7 on node-b"))
+    assert main(line) == 1
+    assert "holds a run already" in capsys.readouterr().err

@@ -78,25 +78,6 @@ def test_an_interrupt_while_saving_leaves_the_record_of_the_model_before(look, t
     assert Best.load(tmp_path / "best.json") == Best(64, 0.5)
 
 
-def test_a_model_that_is_being_saved_is_not_taken_for_the_one_before(
-    look, make_token_ppo, monkeypatch
-):
-    """A run that was killed between model and record goes on and looks for a best model anew."""
-    algorithm = make_token_ppo()
-    look([0.5], rollouts=1, algorithm=algorithm)
-
-    def killed(best, path):
-        raise SystemExit
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Best, "save", killed)
-        with pytest.raises(SystemExit):
-            look([0.6], rollouts=1, algorithm=algorithm)
-    saved, callback = look([0.4], rollouts=0, algorithm=algorithm)
-    assert saved == [128]
-    assert callback.best == Best(128, 0.4)
-
-
 def test_a_run_that_goes_on_makes_up_for_a_look_that_was_interrupted(look, make_token_ppo):
     algorithm = make_token_ppo()
     with pytest.raises(KeyboardInterrupt):

@@ -30,11 +30,11 @@ class ServiceDown(Exception):  # noqa: N818  # says what happened
 
 
 class ServiceSlow(ServiceDown):
-    """A service took a request each time, and did not answer it in time."""
+    """A service took a request, at least the last time, and did not answer it in time."""
 
 
 class ServiceRefuses(ServiceDown):
-    """A service answered each time that it cannot now."""
+    """A service answered, at least the last time, that it cannot now."""
 
 
 class WrongAnswer(Exception):  # noqa: N818  # says what happened

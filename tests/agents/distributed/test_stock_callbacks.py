@@ -13,6 +13,7 @@ from stable_baselines3.common.callbacks import (
     CallbackList,
     CheckpointCallback,
     EvalCallback,
+    EveryNTimesteps,
     ProgressBarCallback,
 )
 
@@ -77,6 +78,9 @@ def test_who_saves_what(tiny_env):
     assert left(False, False, nested) == [other]
     assert left(False, True, [logs, saves, other]) == [saves, other]
     assert those_of_process(evaluates, False, False) is None
+    often = EveryNTimesteps(5, saves)
+    assert those_of_process(often, True, False).callback is saves
+    assert those_of_process(often, False, False).callback is None
     for is_first in (True, False):
         with pytest.raises(ValueError, match=r"agents\.checkpointing\.Checkpoint"):
             those_of_process(nested, is_first, True)

@@ -381,6 +381,14 @@ def test_a_machine_that_cannot_use_its_gpu_is_told_from_others(
         carry_out(asked, lambda report: "go on")
 
 
+@pytest.mark.parametrize(("share", "trials"), [(0.1, 20), (0.2, 10), (0.3, 6), (1.0, 2)])
+def test_trials_share_gpus(
+    share: float, trials: int, local_ray: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agents.tuning.placement.machines", lambda: [{"CPU": 64.0, "GPU": 2.0}])
+    assert Placement(TuneConfig(search=("seed=1,2",), gpus_per_trial=share)).at_once == trials
+
+
 def test_room_for_trials_is_said(local_ray: str) -> None:
     config = TuneConfig(search=("seed=1,2",), cpus_per_trial=3, gpus_per_trial=1.0)
     with pytest.raises(ValueError, match="wants 3 CPUs and 1 GPU, and this machine has 2 CPUs and"):

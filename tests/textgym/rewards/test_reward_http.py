@@ -219,8 +219,8 @@ def slow(seconds: float) -> Any:
 
 
 def test_a_queue_of_calls_that_gets_on_may_be_longer_than_the_timeout(serve) -> None:
-    there = serve(slow(0.08))
-    settings = {"timeout": 0.4, "max_calls": 6, "retries": 0}
+    there = serve(slow(0.25))
+    settings = {"timeout": 2.0, "max_calls": 6, "retries": 0}
     rewards = [HTTPScore(f"{there.url}/score?{k}", **settings) for k in range(2)]
     futures = [reward.submit([sample("a" * i)]) for i in range(6) for reward in rewards]
     assert [future.result(10) for future in futures] == [[i // 2] for i in range(12)]
