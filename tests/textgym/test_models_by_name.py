@@ -64,7 +64,7 @@ def test_what_can_be_a_hub_id(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["/no/such/place", "no/such/place", "~/nowhere", "../x", "two words"]
+    "name", ["/no/such/place", "no/such/place", "~/nowhere", "../nowhere-at-all", "two words"]
 )
 def test_what_is_nowhere(name):
     with pytest.raises(FileNotFoundError, match=r"no model '.*'builtin'.*Check the spelling"):
