@@ -154,6 +154,9 @@ def parsed() -> argparse.Namespace:
     arguments.output = arguments.output or (QUICK_RESULTS if quick else RESULTS)
     if arguments.seeds < 2:
         parser.error(f"--seeds {arguments.seeds}: intervals need at least 2 seeds")
+    rollout = RunConfig().n_envs * RunConfig().n_steps
+    if arguments.tokens < 2 * rollout:
+        parser.error(f"--tokens {arguments.tokens}: a curve needs 2 rollouts, of {rollout:,} each")
     if arguments.gpus and arguments.ray is None:
         parser.error(f"--gpus {arguments.gpus:g}: only Ray shares out GPUs, so give --ray, too")
     return arguments
