@@ -91,7 +91,7 @@ def _charts(
         "points": [],
         "lines": [
             {
-                "x": [look * config.look_every for look in record.looks],
+                "x": [record.tokens[look] for look in record.looks],
                 "y": list(record.looks.values()),
                 "name": f"trial {record.number}",
                 "settings": _settings(record),

@@ -23,7 +23,7 @@ JOURNAL = "study.journal"
 """The file of Optuna's journal; optuna.org's own tools read it, too."""
 
 _NAME = "sweep"
-_OUTCOME, _DEATHS, _VALUES = "outcome", "deaths", "values"
+_OUTCOME, _DEATHS, _VALUES, _TOKENS = "outcome", "deaths", "values", "tokens"
 
 _STARTUP = 4
 """Trials that end whole before any is pruned."""
@@ -49,6 +49,7 @@ class Record:
         outcome: How it ended; None if it has not.
         deaths: How often its worker died.
         looks: Scores by look, of those that it reported and that are finite.
+        tokens: Tokens that it had learned from, by look.
     """
 
     number: int
@@ -56,6 +57,7 @@ class Record:
     outcome: Outcome | None
     deaths: int
     looks: Mapping[int, float]
+    tokens: Mapping[int, int]
 
 
 class Study:
@@ -131,6 +133,8 @@ class Study:
         # A trial that went on from a checkpoint measures again what it had measured after that.
         if report.score is not None and report.look not in known:
             trial.report(report.score, report.look)
+            tokens = trial.user_attrs.get(_TOKENS, {})
+            trial.set_user_attr(_TOKENS, {**tokens, str(report.look): report.timesteps})
         return self._config.prune and trial.should_prune()
 
     def end(self, number: int, outcome: Outcome) -> None:
@@ -192,6 +196,7 @@ def _record(trial: FrozenTrial) -> Record:
         None if outcome is None else Outcome(**outcome),
         trial.user_attrs.get(_DEATHS, 0),
         {at: score for at, score in trial.intermediate_values.items() if math.isfinite(score)},
+        {int(at): tokens for at, tokens in trial.user_attrs.get(_TOKENS, {}).items()},
     )
 
 

@@ -284,6 +284,7 @@ def test_a_score_that_is_no_number_is_no_score(workplace: Path, tmp_path: Path) 
     study.end(1, Outcome("failed", message="diverged"))
     again = Study(config, tmp_path).records
     assert [dict(record.looks) for record in again] == [{2: 0.5}, {}]
+    assert again[0].tokens == {1: 64, 2: 128}
     assert [score_of(record) for record in again] == [0.5, -math.inf]
     write_rows(config, tmp_path, again, running=())
     write_page(config, tmp_path, again, importances={})
@@ -344,7 +345,7 @@ def test_a_board_that_is_gone_is_a_cluster_that_is_gone(local_ray: str) -> None:
 def test_axes_have_a_place_for_all_that_is_searched(tmp_path: Path) -> None:
     config = TuneConfig(search=("n_steps=int:10:60", "gamma=log:0.1:1", "algo=ppo,a2c"))
     values = {"n_steps": 20, "gamma": 0.5, "algo": "ppo"}
-    record = Record(0, values, Outcome("done", 0.5, 64), 0, {1: 0.5})
+    record = Record(0, values, Outcome("done", 0.5, 64), 0, {1: 0.5}, {1: 72})
     text = sweep_page(config, "sweep", [record], {}).partition('id="data">')[2]
     charts = {each["title"]: each for each in json.loads(text.partition("</script>")[0])["charts"]}
     axes = {name: charts[name]["x_range"] for name in ("Score by trial", *values)}
@@ -355,12 +356,13 @@ def test_axes_have_a_place_for_all_that_is_searched(tmp_path: Path) -> None:
     assert all(chart["y_range"] == pytest.approx([0.45, 0.55]) for chart in charts.values())
     (line,) = charts["Score in the course of a trial"]["lines"]
     assert line["name"] == "trial 0"
+    assert line["x"] == [72]  # and not where it was to be looked at
     assert line["settings"] == ["n_steps 20", "gamma 0.5", "algo ppo"]
 
 
 def test_a_trial_that_goes_on_is_not_stopped() -> None:
-    stopped = Record(0, {"seed": 1}, Outcome("stopped", 0.25, 64), 0, {1: 0.125})
-    begun = Record(1, {"seed": 2}, None, 1, {})
+    stopped = Record(0, {"seed": 1}, Outcome("stopped", 0.25, 64), 0, {1: 0.125}, {1: 64})
+    begun = Record(1, {"seed": 2}, None, 1, {}, {})
     for running, states in (
         ((0, 1), "running running"),
         ((1,), "stopped running"),
