@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import atexit
-import io
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import TypeAlias
 
 from rich.console import Console
@@ -18,7 +15,8 @@ from rich.padding import Padding
 from rich.table import Table
 
 import textgym
-from agents.distributed.launcher import launched, local_rank
+from agents.distributed.launcher import launched
+from agents.distributed.speaking import after_the_first, let_the_first_speak
 from agents.interrupts import Stopped
 from textgym import models, rewards, tasks
 from textgym.extras import MissingExtra, require
@@ -37,7 +35,7 @@ def train(arguments: list[str]) -> None:
     from agents.run_options import run_options
     from agents.train import train as run
 
-    with _after_the_first():
+    with after_the_first():
         config, resumed = run_options(RunConfig, "train", arguments, RunDirectory.check_resumable)
         known_device(config.device)
         join(config.device)
@@ -281,9 +279,6 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
 TOGETHER = ("train",)
 """The commands that processes of a launcher carry out together."""
 
-A_MOMENT = 5.0
-"""Seconds in which a launcher surely ends the other processes when the first has ended."""
-
 OURS = ("agents", "textgym")
 """The packages of which nothing can be missing once they are installed."""
 
@@ -300,7 +295,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name, *rest = arguments
     refused = _refused(name)
     if refused is not None:
-        _let_the_first_speak()
+        let_the_first_speak()
         _complain(refused)
         return 2
     # "module:function" rewards may stand in the directory where the command is given.
@@ -340,33 +335,6 @@ def _refused(name: str) -> str | None:
             f"torchrun or accelerate launch. {' and '.join(TOGETHER)} can run in several."
         )
     return None
-
-
-@contextmanager
-def _after_the_first() -> Iterator[None]:
-    """Let the first process of a machine say first what is wrong, parser's messages included."""
-    if not launched() or local_rank() == 0:
-        yield
-        return
-    said = io.StringIO()
-    try:
-        with redirect_stdout(said), redirect_stderr(said):
-            yield
-    except (Exception, SystemExit):
-        _let_the_first_speak()
-        raise
-    finally:
-        sys.stderr.write(said.getvalue())
-
-
-def _let_the_first_speak() -> None:
-    """Wait, unless this is the first process of its machine, for the launcher to end this one.
-
-    What is wrong before they work together most often is so in all of them, and the launcher ends
-    the others when the first has ended. What only this one has wrong is said a moment later.
-    """
-    if launched() and local_rank() > 0:
-        time.sleep(A_MOMENT)
 
 
 def _end_line(error: KeyboardInterrupt) -> None:

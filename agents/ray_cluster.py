@@ -117,7 +117,7 @@ def _keeping_sigterm() -> Iterator[None]:
     try:
         yield
     finally:
-        if is_main:
+        if is_main and before is not None:  # which is none of Python's
             signal.signal(signal.SIGTERM, before)
 
 

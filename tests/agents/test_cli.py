@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from agents import cli
+from agents.distributed import speaking
 from agents.run_file import FREE_TO_CHANGE
 
 ROOT = Path(__file__).parents[2]
@@ -114,13 +115,13 @@ def test_the_first_process_says_what_all_have_wrong(
     def sleep(seconds: float) -> None:
         waited.append((seconds, capsys.readouterr().err))
 
-    monkeypatch.setattr(cli, "time", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr(speaking, "time", SimpleNamespace(sleep=sleep))
     try:
         found = cli.main(line)
     except SystemExit as exit:  # the parser's
         found = int(exit.code or 0)
     assert found == status
-    assert waited == [(cli.A_MOMENT, "")] * waits
+    assert waited == [(speaking.A_MOMENT, "")] * waits
     assert said in capsys.readouterr().err
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import socket
 import sys
 import threading
@@ -32,6 +33,22 @@ def test_a_ray_that_is_there_is_left_alone(local_ray: str) -> None:
     with connected("nobody.invalid:6379"):
         assert ray.get_runtime_context().gcs_address == local_ray
     assert ray.is_initialized()
+
+
+def test_sigterm_is_left_to_those_who_save(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def init(**options: object) -> None:  # does what Ray's own does
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    try:
+        with connected():
+            assert signal.getsignal(signal.SIGTERM) is before
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_ray_that_answers_is_one(local_ray: str) -> None:
